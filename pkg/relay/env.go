@@ -1,0 +1,128 @@
+package relay
+
+import (
+	"math/bits"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/pkg/loop"
+)
+
+const (
+	// chunkSize is how much is copied at once; a read that fills it makes the
+	// direction a bulk one.
+	chunkSize = 16 << 10
+	// PipeSize is the capacity of a splice pipe. 64 KiB ones take four to eight
+	// times the calls for the same bytes.
+	PipeSize = 1 << 20
+
+	// Size classes of borrowed buffers: 1 KiB to 128 KiB.
+	minClass, maxClass = 10, 17
+	// keepBytes is what the free list of a class holds at most.
+	keepBytes = 1 << 20
+)
+
+// A pipe moves bulk between two sockets; n bytes are in it.
+type pipe struct {
+	r, w int
+	n    int
+}
+
+// An Env is what the relays of one loop share: the copy buffer, the pipes and
+// the pooled buffers. It belongs to the loop's thread, save for Caught.
+type Env struct {
+	buf     [chunkSize]byte
+	pipes   []*pipe // free ones
+	made    int     // free and lent
+	maxPipe int
+	classes [maxClass - minClass + 1][][]byte
+	caught  atomic.Int64
+}
+
+// NewEnv makes the shared part for one loop, which may hold up to maxPipes
+// pipes of [PipeSize] at a time. 0 copies everything.
+func NewEnv(maxPipes int) *Env { return &Env{maxPipe: maxPipes} }
+
+// Caught is the number of bytes that were read and wait in pipes and buffers
+// for a receiver to take them. Any goroutine may ask.
+func (e *Env) Caught() int64 { return e.caught.Load() }
+
+// Pipes is the number of pipes that exist now.
+func (e *Env) Pipes() int { return e.made }
+
+// Scratch is the loop's one read buffer. What it holds lasts until the next
+// call into a relay of the loop.
+func (e *Env) Scratch() []byte { return e.buf[:] }
+
+// Borrow lends an empty buffer with room for at least n bytes.
+func (e *Env) Borrow(n int) []byte {
+	class := max(bits.Len(uint(max(n, 1)-1)), minClass)
+	if class > maxClass {
+		return make([]byte, 0, n)
+	}
+	free := &e.classes[class-minClass]
+	if k := len(*free); k > 0 {
+		b := (*free)[k-1]
+		*free = (*free)[:k-1]
+		return b
+	}
+	return make([]byte, 0, 1<<class)
+}
+
+// Return takes back a buffer of Borrow. Any other slice is left to the collector.
+func (e *Env) Return(b []byte) {
+	class := bits.Len(uint(cap(b))) - 1
+	if class < minClass || class > maxClass || cap(b) != 1<<class {
+		return
+	}
+	if free := &e.classes[class-minClass]; len(*free) < keepBytes>>class {
+		*free = append(*free, b[:0])
+	}
+}
+
+// takePipe lends a pipe, or nil when the budget or the kernel has none: a pipe
+// that cannot be grown is not worth having.
+func (e *Env) takePipe() *pipe {
+	if k := len(e.pipes); k > 0 {
+		p := e.pipes[k-1]
+		e.pipes = e.pipes[:k-1]
+		return p
+	}
+	if e.made >= e.maxPipe {
+		return nil
+	}
+	var fds [2]int
+	if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		return nil
+	}
+	if _, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, PipeSize); err != nil {
+		loop.Close(fds[0])
+		loop.Close(fds[1])
+		return nil
+	}
+	e.made++
+	return &pipe{r: fds[0], w: fds[1]}
+}
+
+// givePipe takes a pipe back. One that still holds bytes is closed with them.
+func (e *Env) givePipe(p *pipe) {
+	if p.n == 0 {
+		e.pipes = append(e.pipes, p)
+		return
+	}
+	e.caught.Add(-int64(p.n))
+	loop.Close(p.r)
+	loop.Close(p.w)
+	e.made--
+}
+
+// Close closes the free pipes. All relays must have ended before.
+func (e *Env) Close() {
+	for _, p := range e.pipes {
+		loop.Close(p.r)
+		loop.Close(p.w)
+		e.made--
+	}
+	e.pipes = nil
+}

@@ -1,0 +1,357 @@
+// Package relay carries the bytes of one session both ways between two sockets
+// until both ways have ended, on an event loop and without a goroutine.
+//
+// Start with [Relay]: Start it with both descriptors, give it the events of each
+// side by [Relay.Note], and call [Relay.Pump], which moves what can be moved and
+// says how things stand. Small messages are copied through the loop's one
+// buffer; bulk is spliced through a borrowed pipe. A way that waits for its
+// sender holds nothing; one that waits for its receiver holds what was caught,
+// and does not read on.
+//
+// Each way ends by itself: the FIN of one side is passed on once all before it
+// was, and the other way goes on. A reset is never turned into a clean end: what
+// the reset side had sent is delivered, and then the relay says [Cut] and leaves
+// it to the caller to reset the other side. Timeouts, and the closing of
+// descriptors, are the caller's too.
+package relay
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/pkg/loop"
+)
+
+// A Side is one end of a session, and the index of the way that starts there.
+type Side uint8
+
+// The sides: Client's way (client to backend) is "in", Backend's is "out".
+const (
+	Client Side = iota
+	Backend
+)
+
+func (s Side) other() Side { return s ^ 1 }
+
+// Status is how a relay stands after a Pump.
+type Status uint8
+
+const (
+	// Waiting relays need the next event.
+	Waiting Status = iota
+	// More says that the turn's budget is spent: pump again without an event.
+	More
+	// Ended says that both ways have ended in good order.
+	Ended
+	// Cut says that one side was reset (see Cut) and that all it had sent has
+	// been handed to the kernel for the other side.
+	Cut
+)
+
+// The budget of one way in one turn, for fairness among the sessions of a loop.
+const (
+	turnBytes = 1 << 20
+	turnCalls = 16
+)
+
+// end is one side's socket. A flag is true as long as the kernel has not said
+// otherwise: with edge-triggered events nobody says it twice.
+type end struct {
+	fd       int32
+	errno    unix.Errno // why it was reset
+	readable bool
+	writable bool
+	finished bool // its FIN is in the queue: a short read is not the last one
+	reset    bool
+}
+
+// way is one direction. At most one of chunk and pipe holds bytes.
+type way struct {
+	bytes int64
+	chunk []byte // what was read and could not be written: chunk[off:]
+	off   int
+	pipe  *pipe
+	bulk  bool
+	done  bool
+}
+
+// A Relay is one session's pair of ways. The zero value is ready for Start. It
+// belongs to one loop.
+type Relay struct {
+	ends  [2]end
+	ways  [2]way
+	moved bool
+}
+
+// Start begins to relay between two connected, non-blocking sockets, which stay
+// the caller's. first is written to the backend before anything else and is
+// given back to env when it is: a buffer of Borrow, of which the first header
+// bytes do not count as the client's.
+func (r *Relay) Start(env *Env, client, backend int, first []byte, header int) {
+	*r = Relay{}
+	r.ends[Client] = end{fd: int32(client), readable: true, writable: true}
+	r.ends[Backend] = end{fd: int32(backend), readable: true, writable: true}
+	if len(first) > 0 {
+		r.ways[Client].chunk = first
+		env.caught.Add(int64(len(first)))
+	}
+	r.ways[Client].bytes = -int64(header)
+}
+
+// Note records events of one side's descriptor.
+func (r *Relay) Note(s Side, ev loop.Events) {
+	e := &r.ends[s]
+	if ev&(loop.Readable|loop.PeerShut|loop.Hangup|loop.Error) != 0 {
+		e.readable = true
+	}
+	if ev&loop.Writable != 0 {
+		e.writable = true
+	}
+	if ev&(loop.PeerShut|loop.Hangup) != 0 {
+		e.finished = true
+	}
+	if ev&loop.Error != 0 && !e.reset {
+		e.finished = true // read on until the kernel says 0 or why
+		if errno := loop.PendingError(int(e.fd)); errno != 0 {
+			e.fail(errno)
+		}
+	}
+}
+
+func (e *end) fail(errno unix.Errno) {
+	if !e.reset {
+		e.reset, e.errno = true, errno
+	}
+}
+
+// Pump moves what can be moved within this turn's budget.
+func (r *Relay) Pump(env *Env) Status {
+	more := r.pump(env, Client)
+	if r.pump(env, Backend) {
+		more = true
+	}
+	// The second way may have found the first one's receiver reset.
+	if w := &r.ways[Client]; r.ends[Backend].reset && !w.done {
+		r.drop(env, w)
+	}
+	switch cut := r.ends[Client].reset || r.ends[Backend].reset; {
+	case more:
+		return More
+	case !r.ways[Client].done || !r.ways[Backend].done:
+		return Waiting
+	case cut:
+		return Cut
+	}
+	return Ended
+}
+
+// pump moves the bytes of one way; it reports whether it stopped for its budget
+// alone.
+func (r *Relay) pump(env *Env, s Side) bool {
+	w, from, to := &r.ways[s], &r.ends[s], &r.ends[s.other()]
+	defer w.release(env)
+	size := 0
+	for calls := 0; !w.done; calls++ {
+		if to.reset { // nobody is left to take it
+			r.drop(env, w)
+			return false
+		}
+		if calls >= turnCalls || size >= turnBytes {
+			return true
+		}
+		var n int
+		switch {
+		case w.held():
+			if !to.writable {
+				return false
+			}
+			n = w.flush(env, to)
+			r.moved = r.moved || n > 0
+		case !from.readable:
+			return false
+		case w.bulk:
+			n = r.splice(env, w, from, to)
+		default:
+			n = r.copy(env, w, from, to)
+		}
+		size += n
+	}
+	return false
+}
+
+// copy reads once through the loop's buffer and writes what it got.
+func (r *Relay) copy(env *Env, w *way, from, to *end) int {
+	n, errno := loop.Read(int(from.fd), env.buf[:])
+	if n == 0 {
+		r.ended(env, w, from, to, errno)
+		return 0
+	}
+	r.moved = true
+	if n == len(env.buf) {
+		w.bulk = true
+	} else if !from.finished {
+		from.readable = false // drained: the next byte brings its own event
+	}
+	sent := 0
+	if to.writable {
+		sent, errno = loop.Write(int(to.fd), env.buf[:n])
+		if errno != 0 && errno != unix.EAGAIN {
+			to.fail(errno)
+			return 0
+		}
+		w.bytes += int64(sent)
+	}
+	if sent < n {
+		to.writable = false
+		w.chunk = append(env.Borrow(n-sent), env.buf[sent:n]...)
+		w.off = 0
+		env.caught.Add(int64(n - sent))
+	}
+	return n
+}
+
+// splice moves up to a pipe's capacity within the kernel.
+func (r *Relay) splice(env *Env, w *way, from, to *end) int {
+	if w.pipe == nil {
+		if w.pipe = env.takePipe(); w.pipe == nil {
+			return r.copy(env, w, from, to)
+		}
+	}
+	n, errno := loop.Splice(int(from.fd), w.pipe.w, PipeSize)
+	if n == 0 {
+		w.bulk = false
+		r.ended(env, w, from, to, errno)
+		return 0
+	}
+	r.moved = true
+	w.pipe.n += n
+	env.caught.Add(int64(n))
+	if n < chunkSize {
+		w.bulk = false
+	}
+	if to.writable {
+		w.flush(env, to)
+	}
+	return n
+}
+
+// ended handles a read that gave no byte: nothing there yet, the end, or a reset.
+func (r *Relay) ended(env *Env, w *way, from, to *end, errno unix.Errno) {
+	switch {
+	case errno == unix.EAGAIN:
+		from.readable = false
+		w.bulk = false
+		return
+	case errno != 0:
+		from.fail(errno)
+	}
+	w.done = true
+	if !from.reset {
+		r.moved = true
+		_ = loop.Shut(int(to.fd)) // a failure means a reset, which its event reports
+	}
+}
+
+// held reports whether bytes were caught that the receiver has not taken.
+func (w *way) held() bool { return w.off < len(w.chunk) || w.pipe != nil && w.pipe.n > 0 }
+
+// flush writes caught bytes, and gives back what held them once they are gone.
+func (w *way) flush(env *Env, to *end) int {
+	var n int
+	var errno unix.Errno
+	if w.chunk != nil {
+		n, errno = loop.Write(int(to.fd), w.chunk[w.off:])
+	} else {
+		n, errno = loop.Splice(w.pipe.r, int(to.fd), w.pipe.n)
+	}
+	switch {
+	case errno == unix.EAGAIN:
+		to.writable = false
+		return 0
+	case errno != 0:
+		to.fail(errno)
+		return 0
+	}
+	w.bytes += int64(n)
+	env.caught.Add(-int64(n))
+	if w.chunk == nil {
+		w.pipe.n -= n
+		return n
+	}
+	w.off += n
+	if w.off == len(w.chunk) {
+		w.freeChunk(env)
+	} else {
+		to.writable = false
+	}
+	return n
+}
+
+func (w *way) freeChunk(env *Env) {
+	env.Return(w.chunk)
+	w.chunk, w.off = nil, 0
+}
+
+// release gives an empty pipe back.
+func (w *way) release(env *Env) {
+	if w.pipe != nil && w.pipe.n == 0 {
+		env.givePipe(w.pipe)
+		w.pipe = nil
+	}
+}
+
+// drop ends a way whose receiver is gone, with what was caught for it.
+func (r *Relay) drop(env *Env, w *way) {
+	w.done = true
+	if w.chunk != nil {
+		env.caught.Add(-int64(len(w.chunk) - w.off))
+		w.freeChunk(env)
+	}
+	if w.pipe != nil {
+		env.givePipe(w.pipe)
+		w.pipe = nil
+	}
+}
+
+// Close gives all that is still held back to env. The sockets are not touched.
+func (r *Relay) Close(env *Env) {
+	r.drop(env, &r.ways[Client])
+	r.drop(env, &r.ways[Backend])
+}
+
+// Bytes is how much of what came from s has been handed on to the other side.
+func (r *Relay) Bytes(s Side) int64 { return max(r.ways[s].bytes, 0) }
+
+// Moved reports whether a byte or an end has passed since it was last asked.
+func (r *Relay) Moved() bool {
+	moved := r.moved
+	r.moved = false
+	return moved
+}
+
+// HalfEnded reports whether one way at least has ended: by its FIN, or because
+// a side was reset.
+func (r *Relay) HalfEnded() bool {
+	return r.ways[Client].done || r.ways[Backend].done || r.ends[Client].reset || r.ends[Backend].reset
+}
+
+// Broken tells which side was reset, if one was, and by which error.
+func (r *Relay) Broken() (Side, unix.Errno, bool) {
+	for s := range Side(2) {
+		if r.ends[s].reset {
+			return s, r.ends[s].errno, true
+		}
+	}
+	return 0, 0, false
+}
+
+// FirstEnd is the side whose way has ended while the other goes on; false when
+// both or none have.
+func (r *Relay) FirstEnd() (Side, bool) {
+	if r.ways[Client].done == r.ways[Backend].done {
+		return 0, false
+	}
+	if r.ways[Client].done {
+		return Client, true
+	}
+	return Backend, true
+}
