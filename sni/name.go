@@ -1,0 +1,131 @@
+package sni
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Limits of the DNS (RFC 1035 §2.3.4), in bytes of text without the last dot.
+const (
+	maxName  = 253
+	maxLabel = 63
+)
+
+// CheckName reports why name is no DNS name as [Hello.ServerName] has it: lower
+// case, without a trailing dot, of at most 253 bytes; labels of 1 to 63 letters,
+// digits, hyphens and underscores that do not begin with a hyphen; no IP address.
+// Underscores are no part of host names but occur in real ones.
+func CheckName(name string) error {
+	if i := strings.IndexFunc(name, func(r rune) bool { return 'A' <= r && r <= 'Z' }); i >= 0 {
+		return fmt.Errorf("%.64q is not in lower case", name)
+	}
+	return checkName(name)
+}
+
+// checkName is CheckName without regard to case.
+func checkName[S string | []byte](name S) error {
+	if len(name) == 0 {
+		return errors.New("empty name")
+	}
+	if len(name) > maxName {
+		return fmt.Errorf("%.64q… has %d bytes, limit %d", string(name), len(name), maxName)
+	}
+	numeric, labels, start := true, 1, 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '.':
+			if err := checkLabel(name, start, i); err != nil {
+				return err
+			}
+			labels++
+			start = i + 1
+		case '0' <= c && c <= '9':
+		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_':
+			numeric = false
+		case c == ':':
+			return fmt.Errorf("%.64q is an IP address or has a port, not a name", string(name))
+		case c >= 0x80:
+			return fmt.Errorf("%.64q is not ASCII: write its A-label, which begins with \"xn--\"", string(name))
+		default:
+			return fmt.Errorf("%.64q has the byte %q, which no name has", string(name), c)
+		}
+	}
+	if err := checkLabel(name, start, len(name)); err != nil {
+		return err
+	}
+	if numeric && labels == 4 {
+		return fmt.Errorf("%.64q is an IP address, not a name", string(name))
+	}
+	return nil
+}
+
+// checkLabel checks the length and first byte of the label name[start:end].
+func checkLabel[S string | []byte](name S, start, end int) error {
+	switch {
+	case start == end:
+		return fmt.Errorf("%.64q has an empty label", string(name))
+	case end-start > maxLabel:
+		return fmt.Errorf("%.64q has a label of %d bytes, limit %d", string(name), end-start, maxLabel)
+	case name[start] == '-':
+		return fmt.Errorf("%.64q has a label that begins with a hyphen", string(name))
+	}
+	return nil
+}
+
+// normalServerName returns a host_name as Hello has it, with one allocation.
+func normalServerName(host []byte) (string, error) {
+	if n := len(host) - 1; host[n] == '.' {
+		host = host[:n]
+	}
+	if err := checkName(host); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrServerName, err)
+	}
+	var buf [maxName]byte
+	for i, c := range host {
+		buf[i] = lower(c)
+	}
+	return string(buf[:len(host)]), nil
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// CheckPattern returns pattern as a [Map] keeps it, in lower case and without a
+// trailing dot, or an error that says what is wrong and what to write. The forms are
+//
+//	a.example.com     this name
+//	*.example.com     names with exactly one label more, as in certificates
+//	**.example.com    names with one label more, or several
+//	*                 any name
+//	-                 no name: a hello without server_name
+func CheckPattern(pattern string) (normal string, err error) {
+	if pattern == "*" || pattern == "-" {
+		return pattern, nil
+	}
+	normal = strings.TrimSuffix(pattern, ".")
+	prefix := normal[:len(normal)-len(suffixOf(normal))]
+	suffix := normal[len(prefix):]
+	if strings.Contains(suffix, "*") {
+		return "", fmt.Errorf("pattern %q: a star stands for whole labels at the beginning: \"*.example.com\", \"**.example.com\" or \"*\"", pattern)
+	}
+	if err := checkName(suffix); err != nil {
+		return "", fmt.Errorf("pattern %q: %w", pattern, err)
+	}
+	if prefix != "" && len("a.")+len(suffix) > maxName {
+		return "", fmt.Errorf("pattern %q matches no name: none has more than %d bytes", pattern, maxName)
+	}
+	return prefix + strings.ToLower(suffix), nil
+}
+
+// suffixOf returns what follows the "*." or "**." of a pattern, all of it if it has none.
+func suffixOf(pattern string) string {
+	if s, ok := strings.CutPrefix(pattern, "**."); ok {
+		return s
+	}
+	return strings.TrimPrefix(pattern, "*.")
+}
