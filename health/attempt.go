@@ -1,0 +1,95 @@
+package health
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+)
+
+// attempt is one probe under way, with what its errors have to tell.
+type attempt struct {
+	timeout time.Duration // as the operator set it; 0: none
+}
+
+func newAttempt(ctx context.Context) attempt {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return attempt{}
+	}
+	return attempt{timeout: time.Until(deadline).Round(time.Millisecond)}
+}
+
+// connect dials and writes the preface.
+func (a attempt) connect(ctx context.Context, p *TCP) (net.Conn, error) {
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return nil, a.explain("connect", err)
+	}
+	if len(p.Preface) == 0 {
+		return conn, nil
+	}
+	defer guard(ctx, conn, 0)()
+	if _, err := conn.Write(p.Preface); err != nil {
+		reset(conn)
+		return nil, a.explain("connect", err)
+	}
+	return conn, nil
+}
+
+func (p *TCP) dial(ctx context.Context) (net.Conn, error) {
+	if p.Dial != nil {
+		return p.Dial(ctx)
+	}
+	// A probe is too short for keepalive, and wants the plain TCP that a session
+	// gets.
+	d := net.Dialer{KeepAlive: -1}
+	d.SetMultipathTCP(false)
+	network := p.Network
+	if network == "" {
+		network = "tcp"
+	}
+	if p.Source.IsValid() && network != "unix" {
+		d.LocalAddr = &net.TCPAddr{IP: p.Source.AsSlice(), Zone: p.Source.Zone()}
+	}
+	return d.DialContext(ctx, network, p.Address)
+}
+
+// guard makes what is done with conn end when the context does, or after limit
+// if that is sooner and not 0. The caller calls stop when it has done it.
+func guard(ctx context.Context, conn net.Conn, limit time.Duration) (stop func() bool) {
+	deadline, ok := ctx.Deadline()
+	if limit > 0 {
+		if end := time.Now().Add(limit); !ok || end.Before(deadline) {
+			deadline = end
+		}
+	}
+	// It fails on a closed conn only, where what follows fails as well.
+	_ = conn.SetDeadline(deadline)
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+}
+
+// handshake starts TLS on conn and completes the handshake.
+func (a attempt) handshake(ctx context.Context, raw net.Conn, config *tls.Config) (*tls.Conn, Observation, error) {
+	conn := tls.Client(raw, config)
+	defer guard(ctx, raw, 0)()
+	err := conn.Handshake()
+	state := conn.ConnectionState()
+	o := Observation{ALPN: state.NegotiatedProtocol, TLSVersion: state.Version, Certificates: state.PeerCertificates}
+	if err != nil {
+		if refused := unverified(err); refused != nil {
+			o.Certificates = refused
+		}
+		return nil, o, a.explain("handshake", err)
+	}
+	return conn, o, nil
+}
+
+// reset closes a connection by RST if it is one of TCP: nothing is left to wait
+// for on either side, and no error matters any more.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}

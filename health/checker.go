@@ -1,0 +1,250 @@
+package health
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Observation is what a probe saw of a backend beside whether it works. What a
+// kind of probe cannot see is zero.
+type Observation struct {
+	// ALPN is the protocol the backend selected, such as "h2"; "" if none.
+	ALPN string
+
+	// TLSVersion is the negotiated version, such as tls.VersionTLS13.
+	TLSVersion uint16
+
+	// Certificates is the chain the backend sent, its leaf first, verified or
+	// not. It is shared and must not be changed.
+	Certificates []*x509.Certificate
+}
+
+// Prober makes one attempt at a backend.
+type Prober interface {
+	// Probe returns nil if the backend works, and else the reason in the
+	// operator's words: "connect: connection refused", "status 503, want
+	// 200-299". It returns soon after ctx is done; the deadline of ctx is the
+	// probe's timeout. The Observation counts also beside an error. A checker
+	// calls it from one goroutine at a time.
+	Probe(ctx context.Context) (Observation, error)
+}
+
+// Options say how often a target is probed and how many results it takes to
+// change its state. A zero field is its default.
+type Options struct {
+	// Interval is the time between the starts of two probes. Default 2s.
+	Interval time.Duration
+
+	// Timeout bounds one probe. Default 1s. It may be longer than Interval: the
+	// next probe then waits for the end of the one before.
+	Timeout time.Duration
+
+	// Jitter is how far an interval may be off at random, either way, so that
+	// many targets do not fall into step. Default a tenth of Interval; negative
+	// is none; more than Interval is Interval.
+	Jitter time.Duration
+
+	// Rise is how many passes in a row bring a target up. Default 2.
+	Rise int
+
+	// Fall is how many failures in a row take a target down. Default 3.
+	Fall int
+}
+
+func (o Options) withDefaults() Options {
+	if o.Interval <= 0 {
+		o.Interval = 2 * time.Second
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = time.Second
+	}
+	if o.Jitter == 0 {
+		o.Jitter = o.Interval / 10
+	}
+	o.Jitter = min(max(o.Jitter, 0), o.Interval)
+	if o.Rise <= 0 {
+		o.Rise = 2
+	}
+	if o.Fall <= 0 {
+		o.Fall = 3
+	}
+	return o
+}
+
+// Target is something to probe.
+type Target struct {
+	// ID names the target, uniquely among those of one checker.
+	ID string
+
+	// Prober makes the attempts.
+	Prober Prober
+
+	// Options may change from one update to the next without a new start.
+	Options Options
+
+	// Key stands for the settings of Prober, which cannot be compared: an
+	// update in which both ID and Key stay leaves the target's probing alone.
+	// Another Key starts it anew, with a probe at once and the counts of passes
+	// and failures at 0, but keeps the last state.
+	Key string
+}
+
+// State is what is known about a target.
+type State uint8
+
+const (
+	// Unknown targets have had no result yet. They are to be used as if Up.
+	Unknown State = iota
+	// Up targets work.
+	Up
+	// Down targets do not.
+	Down
+)
+
+// String returns "unknown", "ready" or "down".
+func (s State) String() string {
+	switch s {
+	case Unknown:
+		return "unknown"
+	case Up:
+		return "ready"
+	case Down:
+		return "down"
+	}
+	return "State(" + strconv.Itoa(int(s)) + ")"
+}
+
+// Transition is a change of a target: of its state or, if From and To are the
+// same, of the ALPN in its Observation while it is up.
+type Transition struct {
+	ID       string
+	From, To State
+
+	// Err is why the target went down; nil otherwise.
+	Err error
+
+	// At is when the result that decided came in.
+	At time.Time
+
+	// Observation is that of the probe that decided. If Passive is set it is
+	// that of the last probe that passed.
+	Observation Observation
+
+	// Passive says that the failure of a session decided, not that of a probe.
+	Passive bool
+}
+
+// Status is what a checker knows about a target at one moment.
+type Status struct {
+	State State
+
+	// Since is when the target came into State; for Unknown, when it was added.
+	Since time.Time
+
+	// Passes and Failures count the latest results in a row; one of them is 0.
+	Passes, Failures int
+
+	// LastErr is why the latest result was no pass; nil if it was.
+	LastErr error
+
+	// LastProbe is when the latest probe ended; zero if none has.
+	LastProbe time.Time
+
+	// Observation is that of the last probe that passed.
+	Observation Observation
+}
+
+// CheckerOptions are the options of [NewChecker]. A zero field is its default.
+type CheckerOptions struct {
+	// MaxInFlight is the most probes at one time, each of which may hold one
+	// descriptor. Those that are due beyond it wait. It bounds how fast targets
+	// that time out are found out: MaxInFlight divided by Timeout in a second.
+	// Default 256.
+	MaxInFlight int
+
+	// Seed makes the jitter repeatable. Default a random one.
+	Seed uint64
+}
+
+// Checker probes targets and reports their transitions. All its methods may be
+// called from any goroutine.
+type Checker struct {
+	report      func(Transition)
+	maxInFlight int
+	passive     chan passiveFailure
+	wake        chan struct{} // 1 deep: the scheduler has to look again
+	reportable  chan struct{} // 1 deep: pending is not empty
+
+	mu         sync.Mutex // guards the fields below
+	started    bool
+	rand       *rand.Rand
+	targets    map[string]*target
+	queue      queue // targets that no probe is running for
+	inFlight   int
+	sleepUntil time.Time    // when the scheduler looks again unless woken; zero: never
+	pending    []Transition // not yet reported
+}
+
+// passiveFailure is a failure of a session.
+type passiveFailure struct {
+	id  string
+	err error
+}
+
+// maxPassive bounds the failures of sessions that wait to be counted. A flood of
+// them says no more than its first ones.
+const maxPassive = 1024
+
+// errRunTwice is returned by a second Run.
+var errRunTwice = errors.New("health: Run called twice")
+
+// NewChecker returns a Checker without targets. It calls report for each
+// transition, from one goroutine of Run and without a lock held, so report may
+// call the checker. The transitions of a target come in order. A report that
+// takes long delays further reports and no probe.
+func NewChecker(report func(Transition), o CheckerOptions) *Checker {
+	if o.MaxInFlight <= 0 {
+		o.MaxInFlight = 256
+	}
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
+	}
+	return &Checker{
+		report:      report,
+		maxInFlight: o.MaxInFlight,
+		passive:     make(chan passiveFailure, maxPassive),
+		wake:        make(chan struct{}, 1),
+		reportable:  make(chan struct{}, 1),
+		rand:        rand.New(rand.NewPCG(o.Seed, o.Seed)),
+		targets:     make(map[string]*target),
+	}
+}
+
+// Failed says that a session failed by the target's fault, which counts as a
+// failed probe; but an unknown target waits for its first probe to decide. It
+// never blocks: beyond 1024 failures not yet counted, and while Run is not
+// running, further ones are dropped. An id that is no target's is ignored, and
+// so is an error of this side's making, such as EMFILE.
+func (c *Checker) Failed(id string, err error) {
+	select {
+	case c.passive <- passiveFailure{id, err}:
+	default:
+	}
+}
+
+// Status returns what is known about the target with the given ID, and whether
+// there is one.
+func (c *Checker) Status(id string) (Status, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.targets[id]
+	if t == nil {
+		return Status{}, false
+	}
+	return t.status, true
+}

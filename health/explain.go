@@ -1,0 +1,111 @@
+package health
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// explain turns the error of a phase of a probe into the operator's words,
+// without the addresses and layers that the operator knows already. What it
+// wraps still answers errors.Is.
+func (a attempt) explain(phase string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: %w", phase, context.Canceled)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: %w after %v", phase, os.ErrDeadlineExceeded, a.timeout)
+	}
+	if refused := certificate(err); refused != nil {
+		return refused
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return fmt.Errorf("resolve: %q: %s", dns.Name, dns.Err)
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return fmt.Errorf("%s: %w", phase, errno)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%s: connection closed by the backend", phase)
+	}
+	alert := isAlert(err)
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	if alert {
+		phase += ": alert from the backend"
+	}
+	return fmt.Errorf("%s: %s", phase, strings.TrimPrefix(err.Error(), "tls: "))
+}
+
+// unverified returns the certificates that a handshake failed for.
+func unverified(err error) []*x509.Certificate {
+	var verify *tls.CertificateVerificationError
+	if errors.As(err, &verify) {
+		return verify.UnverifiedCertificates
+	}
+	return nil
+}
+
+// certificate puts into words why a certificate was not accepted; nil if err is
+// about something else.
+func certificate(err error) error {
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return &certificateError{text: validity(invalid.Cert, time.Now()), err: err}
+	}
+	var verify *tls.CertificateVerificationError
+	if !errors.As(err, &verify) {
+		return nil
+	}
+	text := strings.TrimPrefix(verify.Err.Error(), "x509: ")
+	if !strings.HasPrefix(text, "certificate ") {
+		text = "certificate not accepted: " + text
+	}
+	return &certificateError{text: text, err: err}
+}
+
+// certificateError says what is wrong with a certificate in text, and wraps the
+// error that tells a program.
+type certificateError struct {
+	text string
+	err  error
+}
+
+func (e *certificateError) Error() string { return e.text }
+func (e *certificateError) Unwrap() error { return e.err }
+
+// validity says how a certificate's time lies to now.
+func validity(cert *x509.Certificate, now time.Time) string {
+	if now.Before(cert.NotBefore) {
+		return "certificate not valid before " + cert.NotBefore.UTC().Format(time.RFC3339)
+	}
+	return "certificate expired " + ago(now.Sub(cert.NotAfter)) + " ago"
+}
+
+// ago returns a length of time in its largest whole unit: "3 days", "1 hour".
+func ago(d time.Duration) string {
+	const day = 24 * time.Hour
+	n, unit := int64(d/day), "day"
+	if d < day {
+		n, unit = int64(d/time.Hour), "hour"
+	}
+	if d < time.Hour {
+		n, unit = int64(d/time.Minute), "minute"
+	}
+	if n != 1 {
+		unit += "s"
+	}
+	return fmt.Sprintf("%d %s", n, unit)
+}

@@ -1,0 +1,62 @@
+package health
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"time"
+)
+
+// TLS is the probe of kind tls: the backend passes if it completes a handshake.
+type TLS struct {
+	TCP
+
+	// Config is the configuration of the handshake; it must be set and is not
+	// changed. Its ServerName is sent and verified; InsecureSkipVerify accepts
+	// every certificate; NextProtos is offered, and what the backend selects is
+	// in the Observation.
+	Config *tls.Config
+}
+
+// Probe connects, completes a handshake and says goodbye. The Observation holds
+// the certificates also if they are what failed.
+func (p TLS) Probe(ctx context.Context) (Observation, error) {
+	a := newAttempt(ctx)
+	raw, err := a.connect(ctx, &p.TCP)
+	if err != nil {
+		return Observation{}, err
+	}
+	defer reset(raw)
+	conn, o, err := a.handshake(ctx, raw, p.Config)
+	if err != nil {
+		return o, err
+	}
+	return o, a.goodbye(ctx, conn)
+}
+
+// patience is how long a backend may take to answer the goodbye of a probe.
+const patience = 250 * time.Millisecond
+
+// goodbye ends a session and waits for the backend to do the same. In TLS 1.3
+// the client's handshake is over before the backend has looked at the client's
+// certificate: only the backend's next words tell whether it accepts it. And a
+// reset that overtakes the end of a handshake fills the backend's log.
+//
+// Nothing but an alert is held against the backend: how it ends a session that
+// has served its purpose is its own affair.
+func (a attempt) goodbye(ctx context.Context, conn *tls.Conn) error {
+	defer guard(ctx, conn.NetConn(), patience)()
+	_ = conn.CloseWrite() // what made it fail may have left an alert to read
+	_, err := conn.Read(make([]byte, 1))
+	if isAlert(err) {
+		return a.explain("handshake", err)
+	}
+	return nil
+}
+
+// isAlert reports whether crypto/tls means an alert that the backend sent.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
