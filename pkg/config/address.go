@@ -1,9 +1,13 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
+
+	"github.com/snicketlb/snicket/sni"
 )
 
 // ListenAddress is where a listener accepts. It is comparable: two equal ones are
@@ -65,3 +69,120 @@ func (a Address) String() string {
 
 // unixScheme comes before the path of a Unix socket.
 const unixScheme = "unix:"
+
+// maxUnixPath is the longest path a Unix socket can have (unix(7): 108 with its NUL).
+const maxUnixPath = 107
+
+// parseListenAddress reads what a listener binds. dir is where a relative path of a
+// Unix socket starts.
+func parseListenAddress(s, dir string) (ListenAddress, error) {
+	const hint = `write ":443", "192.0.2.1:443", "[2001:db8::1]:443" or "unix:/path"`
+	if path, ok := strings.CutPrefix(s, unixScheme); ok {
+		path, err := unixPath(path, dir)
+		return ListenAddress{Path: path}, err
+	}
+	host, portText, err := net.SplitHostPort(s)
+	if err != nil {
+		if _, err := parsePort(s, 0); err == nil {
+			hint := fmt.Sprintf("write %q", ":"+s)
+			return ListenAddress{}, complain(hint, "address %q has no colon before its port", s)
+		}
+		return ListenAddress{}, complain(hint, "%q is no address to listen on", s)
+	}
+	port, err := parsePort(portText, 0)
+	if err != nil {
+		return ListenAddress{}, err
+	}
+	if host == "" {
+		return ListenAddress{AddrPort: netip.AddrPortFrom(netip.IPv6Unspecified(), port), Dual: true}, nil
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		if host == "*" {
+			return ListenAddress{}, complain(fmt.Sprintf("write %q", ":"+portText), "%q is no address to listen on", s)
+		}
+		return ListenAddress{}, complain("a listener takes an IP address, or none for all of them", "%q is no IP address", host)
+	}
+	return ListenAddress{AddrPort: netip.AddrPortFrom(ip.Unmap(), port)}, nil
+}
+
+// overlaps says that a and b would take connections from one another.
+func (a ListenAddress) overlaps(b ListenAddress) bool {
+	if a == b {
+		return a.Path != "" || a.AddrPort.Port() != 0
+	}
+	if a.Path != "" || b.Path != "" || a.AddrPort.Port() != b.AddrPort.Port() || a.AddrPort.Port() == 0 {
+		return false
+	}
+	return a.Dual && b.AddrPort.Addr().IsUnspecified() || b.Dual && a.AddrPort.Addr().IsUnspecified()
+}
+
+// parseAddress reads what a backend is dialled at.
+func parseAddress(s, dir string) (Address, error) {
+	const hint = `write "10.0.0.5:443", "[2001:db8::5]:443", "app.internal:443" or "unix:/path"`
+	if path, ok := strings.CutPrefix(s, unixScheme); ok {
+		path, err := unixPath(path, dir)
+		return Address{Kind: AddressUnix, Path: path}, err
+	}
+	host, portText, err := net.SplitHostPort(s)
+	if err != nil {
+		if ip, err := netip.ParseAddr(s); err == nil {
+			return Address{}, complain(fmt.Sprintf("write %q", netip.AddrPortFrom(ip, 443)), "backend %q has no port", s)
+		}
+		if !strings.ContainsAny(s, ":/ ") && s != "" {
+			return Address{}, complain(fmt.Sprintf("write %q", s+":443"), "backend %q has no port", s)
+		}
+		return Address{}, complain(hint, "%q is no address of a backend", s)
+	}
+	port, err := parsePort(portText, 1)
+	if err != nil {
+		return Address{}, err
+	}
+	if host == "" {
+		return Address{}, complain(fmt.Sprintf("write %q for this machine", "127.0.0.1:"+portText), "backend %q has no host", s)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip.IsUnspecified() || ip.IsMulticast() {
+			return Address{}, complain(hint, "backend %q cannot be dialled", s)
+		}
+		return Address{Kind: AddressIP, AddrPort: netip.AddrPortFrom(ip.Unmap(), port), Port: port}, nil
+	}
+	host = strings.ToLower(host)
+	if err := sni.CheckName(strings.TrimSuffix(host, ".")); err != nil || allDigits(host[strings.LastIndexByte(host, '.')+1:]) {
+		return Address{}, complain(hint, "%q is neither an IP address nor a host name", host)
+	}
+	return Address{Kind: AddressName, Host: host, Port: port}, nil
+}
+
+// private says that bytes to a stay on this machine or in its own network, as far as
+// the address tells. A name tells nothing.
+func (a Address) private() bool {
+	ip := a.AddrPort.Addr()
+	return a.Kind != AddressIP || ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast()
+}
+
+func parsePort(s string, least int) (uint16, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least || n > 65535 || !allDigits(s) {
+		return 0, complain("a port is a number from 1 to 65535", "%q is no port", s)
+	}
+	return uint16(n), nil
+}
+
+func unixPath(path, dir string) (string, error) {
+	if path == "" {
+		return "", complain(`write "unix:/run/app.sock"`, "unix: without a path")
+	}
+	if err := printable(path); err != nil {
+		return "", err
+	}
+	path = resolvePath(path, dir)
+	if len(path) > maxUnixPath {
+		return "", complain("choose a shorter path", "socket path %q has %d bytes, limit %d", path, len(path), maxUnixPath)
+	}
+	return path, nil
+}
+
+func allDigits(s string) bool {
+	return strings.Trim(s, "0123456789") == ""
+}

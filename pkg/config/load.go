@@ -1,21 +1,207 @@
 package config
 
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
 // Load reads the configuration in path and the files it includes.
 //
 // The Problems are all that is wrong, in order of file and line. When their Err is
 // not nil the Config holds what could be read: good enough to look for further
 // problems in (certificates that do not parse), never to run on. It is never nil.
 func Load(path string) (*Config, Problems) {
-	return nil, nil
+	text, err := os.ReadFile(path)
+	if err != nil {
+		p := Problem{Pos: Position{File: path}, Text: reason(err), Hint: "the file is named by -c FILE"}
+		return &Config{Files: []string{path}}, Problems{p}
+	}
+	return Parse(path, text)
 }
 
 // Parse is Load with the text of the main file given; name is how problems call it,
 // and relative paths start at its directory. Included files, certificates and
 // whatever else the text names are looked for on disk as Load does.
 func Parse(name string, text []byte) (*Config, Problems) {
-	return nil, nil
+	l := loader{d: &decoder{}, united: &value{kind: kindTable, table: map[string]*value{}}}
+	l.main(name, string(text))
+	c := l.d.config(l.united)
+	c.Files = l.files
+	return c, l.d.problems.Sort(l.files)
 }
 
-// Effective returns the configuration as one file with every default written out.
-// It loads to the same Config, positions aside.
-func (c *Config) Effective() []byte { return nil }
+// loader unites the main file and those it includes in one tree.
+type loader struct {
+	d      *decoder
+	united *value
+	files  []string // as Positions name them
+	paths  []string // the same, absolute
+}
+
+func (l *loader) main(name, text string) {
+	path, err := filepath.Abs(name)
+	if err != nil { // the working directory is gone
+		l.d.problem(Position{File: name}, "start snicket in a directory that exists", "%v", err)
+		path = name
+	}
+	src := &source{name: name, dir: filepath.Dir(path)}
+	l.united.src = src
+	root := l.file(src, path, text)
+	if root == nil {
+		return
+	}
+	l.unite(root)
+	l.include(l.d.silent(root))
+}
+
+// file parses one file and checks what concerns it alone. It returns nil when the
+// file is no TOML.
+func (l *loader) file(src *source, path, text string) *value {
+	l.files = append(l.files, src.name)
+	l.paths = append(l.paths, path)
+	root, headers, problem := parseFile(src, text)
+	if problem != nil {
+		l.d.problems = append(l.d.problems, *problem)
+		return nil
+	}
+	l.d.table(root, rootTable, root.pos())
+	l.d.strayHeaders(src, headers)
+	return root
+}
+
+// include reads the files that the main file, root, names.
+func (l *loader) include(root table) {
+	for _, e := range root.entries("include") {
+		src := root.v.src
+		if !isGlob(e.text) {
+			path := resolvePath(e.text, src.dir)
+			if slices.Contains(l.paths, path) {
+				l.d.problem(e.at, "drop it", "include %q is already part of the configuration", e.text)
+				continue
+			}
+			l.read(e, path, displayName(src, e.text, path))
+			continue
+		}
+		found, err := expand(e.text, src.dir)
+		if err != nil {
+			text, hint := textAndHint(err)
+			l.d.problem(e.at, hint, "include: %s", text)
+			continue
+		}
+		for _, path := range found {
+			if path = filepath.Clean(path); !slices.Contains(l.paths, path) {
+				l.read(e, path, displayName(src, e.text, path))
+			}
+		}
+	}
+}
+
+// displayName is how problems call an included file: as the main file's name and the
+// include say it, relative if both are.
+func displayName(main *source, include, path string) string {
+	if filepath.IsAbs(include) {
+		return path
+	}
+	rel, err := filepath.Rel(main.dir, path)
+	if err != nil {
+		return path
+	}
+	return filepath.Join(filepath.Dir(main.name), rel)
+}
+
+// read parses one included file and unites it with the rest.
+func (l *loader) read(e entry, path, name string) {
+	if err := readable(path); err != nil {
+		text, hint := textAndHint(err)
+		l.d.problem(e.at, hint, "include %q: %s", name, text)
+		return
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		l.d.problem(e.at, fileHint(err), "include %q: %s", name, reason(err))
+		return
+	}
+	root := l.file(&source{name: name, dir: filepath.Dir(path)}, path, string(text))
+	if root == nil {
+		return
+	}
+	if v := root.table["include"]; v != nil {
+		l.d.problem(v.pos(), "name the file in the main one", "an included file includes nothing")
+	}
+	l.unite(root)
+}
+
+// unite adds the tables of one file: [[routes]] are joined, named tables united.
+// What two files name is a problem that names both places.
+func (l *loader) unite(root *value) {
+	for _, key := range root.keys {
+		v := root.table[key]
+		switch key {
+		case "include":
+		case "routes":
+			if v.kind != kindArray {
+				l.d.wrongType(v, key, kindArray, "write [[routes]] with two brackets")
+				continue
+			}
+			if have := l.united.table[key]; have != nil {
+				have.array = append(have.array, v.array...)
+				continue
+			}
+			l.add(l.united, key, v, key)
+		case "listeners", "pools":
+			if v.kind != kindTable {
+				l.d.wrongType(v, key, kindTable, fmt.Sprintf("write it as [%s.NAME]", key))
+				continue
+			}
+			if l.united.table[key] == nil {
+				l.add(l.united, key, &value{src: v.src, line: v.line, kind: kindTable, table: map[string]*value{}}, key)
+			}
+			for _, name := range v.keys {
+				l.add(l.united.table[key], name, v.table[name], key+"."+bareOrQuoted(name))
+			}
+		default:
+			l.add(l.united, key, v, key)
+		}
+	}
+}
+
+// add puts v under key, unless something is there.
+func (l *loader) add(to *value, key string, v *value, name string) {
+	if have := to.table[key]; have != nil {
+		l.d.problem(v.pos(), "keep one of them", "[%s] is also at %s", name, have.pos())
+		return
+	}
+	to.table[key] = v
+	to.keys = append(to.keys, key)
+}
+
+// strayHeaders warns of [routes.tls] and the like that stand behind another table:
+// TOML gives them to the last [[routes]], which a reader may not expect.
+func (d *decoder) strayHeaders(src *source, headers []header) {
+	var route, between *header
+	for i, h := range headers {
+		switch {
+		case len(h.path) == 0:
+		case h.path[0] != "routes":
+			between = &headers[i]
+		case len(h.path) == 1:
+			route, between = &headers[i], nil
+		case between != nil && route != nil:
+			d.warning(Position{src.name, h.line}, "move it up to the [[routes]] it is meant for",
+				"[%s] belongs to the [[routes]] in line %d, and [%s] stands between",
+				dotted(h.path), route.line, dotted(between.path))
+		}
+	}
+}
+
+// dotted writes a path as a header has it.
+func dotted(path []string) string {
+	out := make([]string, len(path))
+	for i, key := range path {
+		out[i] = bareOrQuoted(key)
+	}
+	return strings.Join(out, ".")
+}

@@ -1,0 +1,158 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// check holds routes, pools and listeners against one another.
+func (d *decoder) check(c *Config, routes []routeSource) {
+	used := map[string]bool{}
+	warned := map[Position]bool{}
+	for i, r := range c.Routes {
+		src := routes[i]
+		d.checkDefaultCertificate(r, src)
+		if r.Pool == "" {
+			continue
+		}
+		p := c.pool(r.Pool)
+		if p == nil {
+			d.missingPool(c, r, src)
+			continue
+		}
+		used[r.Pool] = true
+		switch {
+		case p.TLS != nil && r.Mode == Passthrough:
+			d.problem(src.table.pos("pool"), `add mode = "terminate" to the route, or send it to a pool without tls`,
+				"passthrough route %q goes to pool %q, which re-encrypts", r.Name, p.Name)
+		case p.TLS != nil:
+			d.checkVerifiable(r, p)
+		case r.Mode == Terminate:
+			d.checkPlain(r, p, warned)
+		}
+	}
+	for _, p := range c.Pools {
+		if !used[p.Name] && len(c.Routes) > 0 {
+			d.warning(p.Pos, "drop it, or name it in a route", "no route uses pool %q", p.Name)
+		}
+	}
+	for _, l := range c.Listeners {
+		if len(c.Routes) > 0 && !slices.ContainsFunc(c.Routes, func(r Route) bool { return slices.Contains(r.Listeners, l.Name) }) {
+			d.warning(l.Pos, "drop it, or name it in a route", "no route listens on %q", l.Name)
+		}
+	}
+	d.checkTies(c.Routes)
+}
+
+func (d *decoder) missingPool(c *Config, r Route, src routeSource) {
+	v := src.table.get("pool")
+	if v == nil { // its own, which was refused above
+		return
+	}
+	var known []string
+	for _, p := range c.Pools {
+		known = append(known, p.Name)
+	}
+	hint := fmt.Sprintf("declare [pools.%s]", bareOrQuoted(r.Pool))
+	if near := nearest(r.Pool, known); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	d.problem(v.pos(), hint, "no pool %q", r.Pool)
+}
+
+// checkDefaultCertificate wants a host that can have use for one.
+func (d *decoder) checkDefaultCertificate(r Route, src routeSource) {
+	catchAll := slices.ContainsFunc(r.Hosts, func(h Host) bool { return h.Pattern == "*" || h.Pattern == "-" })
+	if r.TLS.DefaultCertificate && !catchAll {
+		d.problem(src.tls.pos("default_certificate"), `it is for hosts = ["*"] or ["-"]; drop it`,
+			"default_certificate in route %q, which knows its names", r.Name)
+	}
+}
+
+// checkVerifiable refuses a pool that verifies the client's SNI where the client may
+// send none, or any.
+func (d *decoder) checkVerifiable(r Route, p *Pool) {
+	if p.TLS.InsecureSkipVerify || p.TLS.ServerName != "" {
+		return
+	}
+	for _, h := range r.Hosts {
+		if h.Pattern == "*" || h.Pattern == "-" {
+			d.problem(h.Pos, fmt.Sprintf(`add server_name = "…" to [pools.%s.tls] in line %d`, bareOrQuoted(p.Name), p.TLS.Pos.Line),
+				"host %q leads to pool %q, which has no name to verify its backends by", h.Pattern, p.Name)
+		}
+	}
+}
+
+// checkPlain warns of plain text where it can be read, or where TLS is expected.
+func (d *decoder) checkPlain(r Route, p *Pool, warned map[Position]bool) {
+	for _, b := range p.Backends {
+		if warned[b.Pos] {
+			continue
+		}
+		tls := fmt.Sprintf("add [pools.%s.tls]", bareOrQuoted(p.Name))
+		if r.Pool == r.Name {
+			tls = "make it a pool with a tls table"
+		}
+		if !b.Address.private() {
+			warned[b.Pos] = true
+			d.warning(b.Pos, tls+" to re-encrypt", "route %q sends plain text to %s, which is not a private address", r.Name, b.Address)
+		}
+		if b.Address.Port == 443 || b.Address.Port == 8443 {
+			warned[b.Pos] = true
+			d.warning(b.Pos, tls+" if it speaks TLS", "route %q sends plain text to port %d of %s", r.Name, b.Address.Port, b.Address)
+		}
+	}
+}
+
+// claim is what one route wants of a host: which hellos, with which rank.
+type claim struct {
+	route *Route
+	host  Host
+}
+
+// checkTies refuses two routes between which the rules of matching do not decide.
+func (d *decoder) checkTies(routes []Route) {
+	type key struct{ host, listener string }
+	claims := map[key][]claim{}
+	for i := range routes {
+		r := &routes[i]
+		for _, h := range r.Hosts {
+			said := false // of several listeners, one is enough to tell
+			for _, l := range r.Listeners {
+				k := key{h.Pattern, l}
+				for _, c := range claims[k] {
+					if c.route == r || said {
+						continue
+					}
+					if why := tie(c.route, r); why != "" {
+						said = true
+						d.problem(h.Pos, "give one of them from, alpn or listeners of its own, or join them",
+							"host %q is also that of route %q at %s, and %s", h.Pattern, c.route.Name, c.host.Pos, why)
+					}
+				}
+				claims[k] = append(claims[k], claim{r, h})
+			}
+		}
+	}
+}
+
+// tie says why a hello may fit a and b equally well, or "" if none does: the longest
+// from prefix decides, then that a route asks for alpn.
+func tie(a, b *Route) string {
+	if (len(a.ALPN) == 0) != (len(b.ALPN) == 0) {
+		return ""
+	}
+	why := "neither asks for more than the other"
+	if len(a.ALPN) > 0 {
+		why = "a client may offer the alpn of both"
+	}
+	if len(a.From) == 0 && len(b.From) == 0 {
+		return why
+	}
+	if i := slices.IndexFunc(a.From, func(p netip.Prefix) bool { return slices.Contains(b.From, p) }); i >= 0 {
+		return fmt.Sprintf("both are for clients from %s", strings.TrimSuffix(a.From[i].String(), "/32"))
+	}
+	return ""
+}

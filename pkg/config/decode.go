@@ -1,0 +1,196 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// silent returns the root table without checking its keys again.
+func (d *decoder) silent(v *value) table {
+	return table{d: d, v: v, place: rootTable, at: Position{File: v.src.name}}
+}
+
+// config reads the united tree.
+func (d *decoder) config(root *value) *Config {
+	t := d.silent(root)
+	c := &Config{
+		TLS:      d.tls(t.sub("tls", tlsTable)),
+		Timeouts: d.timeouts(t.sub("timeouts", timeoutsTable)),
+		Limits:   d.limits(t.sub("limits", limitsTable)),
+		Log:      d.log(t.sub("log", logTable)),
+	}
+	c.Listeners = d.listeners(t)
+	routes := d.routes(t, c)
+	d.pools(t, c, routes)
+	d.check(c, routes)
+	return c
+}
+
+func (d *decoder) tls(t table) TLS {
+	return TLS{Certificates: d.certificates(t)}
+}
+
+func (d *decoder) timeouts(t table) Timeouts {
+	const (
+		mostKeepalive = 32767 * time.Second // MAX_TCP_KEEPIDLE of Linux
+		mostUnacked   = 24 * day            // TCP_USER_TIMEOUT: milliseconds in 31 bits
+	)
+	ms := time.Millisecond
+	return Timeouts{
+		Hello:     t.duration("hello", 5*time.Second, ms, maxDuration),
+		Handshake: t.duration("handshake", 10*time.Second, ms, maxDuration),
+		Idle:      t.duration("idle", time.Hour, ms, maxDuration),
+		Fin:       t.duration("fin", 30*time.Second, ms, maxDuration),
+		Keepalive: t.duration("keepalive", 30*time.Second, time.Second, mostKeepalive),
+		Unacked:   t.duration("unacked", 2*time.Minute, ms, mostUnacked),
+		Drain:     t.duration("drain", 30*time.Second, 0, maxDuration),
+	}
+}
+
+func (d *decoder) limits(t table) Limits {
+	const (
+		leastHello, mostHello = 1 << 10, 1 << 20
+		mostLoops             = 1024
+	)
+	l := Limits{
+		Loops:            t.int("loops", 0, 0, mostLoops),
+		MaxConnections:   t.int("max_connections", 100_000, 1, maxCount),
+		MaxHello:         parsed(t, "max_hello", 64<<10, parseSize),
+		MaxHellos:        t.int("max_hellos", 20_000, 1, maxCount),
+		MaxHellosPerIP:   t.int("max_hellos_per_ip", 200, 0, maxCount),
+		MaxHandshakes:    t.int("max_handshakes", 1000, 1, maxCount),
+		PerIPConnections: t.int("per_ip_connections", 0, 0, maxCount),
+		PerIPRate:        parsed(t, "per_ip_rate", Rate{}, parseRate),
+		Except:           t.prefixes("except"),
+	}
+	if l.MaxHello < leastHello || l.MaxHello > mostHello {
+		d.problem(t.pos("max_hello"), "write 1KiB to 1MiB", "max_hello is %q", formatSize(l.MaxHello))
+	}
+	return l
+}
+
+func (d *decoder) log(t table) Log {
+	l := Log{
+		Level:     parsed(t, "level", slog.LevelInfo, parseLevel),
+		Format:    t.choice("format", "text", "text", "json"),
+		Access:    t.string("access", AccessStdout),
+		AccessPos: t.pos("access"),
+	}
+	if l.Access == AccessStdout || l.Access == AccessOff {
+		return l
+	}
+	if !strings.ContainsAny(l.Access, "/.") { // a word: rather a typing error than a file
+		hint := `write "stdout", "off" or a path such as "./` + l.Access + `"`
+		if near := nearest(l.Access, []string{AccessStdout, AccessOff}); near != "" {
+			hint = `did you mean "` + near + `"?`
+		}
+		d.problem(l.AccessPos, hint, "access is %q", l.Access)
+		return l
+	}
+	if err := printable(l.Access); err != nil {
+		text, hint := textAndHint(err)
+		d.problem(l.AccessPos, hint, "access: %s", text)
+	}
+	l.Access = resolvePath(l.Access, t.v.src.dir)
+	return l
+}
+
+// levelNames are the log levels a file may name.
+var levelNames = []string{"debug", "info", "warn", "error"}
+
+func parseLevel(s string) (slog.Level, error) {
+	var l slog.Level
+	if !slices.Contains(levelNames, s) {
+		return l, complain("write "+quotedList(levelNames), "%q is no level", s)
+	}
+	return l, l.UnmarshalText([]byte(s))
+}
+
+// listeners reads [listeners.NAME]; where there is none, https is made on :443.
+func (d *decoder) listeners(root table) []Listener {
+	const defaultName, defaultAddress = "https", ":443"
+	var out []Listener
+	v := root.get("listeners")
+	if v == nil || len(v.keys) == 0 {
+		a, err := parseListenAddress(defaultAddress, "")
+		if err != nil {
+			panic(err)
+		}
+		return []Listener{{Name: defaultName, Address: a, Pos: Position{File: root.at.File}}}
+	}
+	for _, name := range v.keys {
+		t := d.table(v.table[name], listenerTable, v.pos())
+		d.checkName(t.at, "listener", name)
+		l := Listener{Name: name, Pos: t.pos("address")}
+		text, ok := d.text(t.get("address"), "address")
+		if !ok && t.get("address") == nil && name == defaultName {
+			text, ok = defaultAddress, true
+		}
+		switch a, err := parseListenAddress(text, root.dirOf(t.v)); {
+		case !ok && t.v != nil && t.missing("address"):
+			d.problem(t.at, `write address = ":443" or another`, "listener %q has no address", name)
+		case !ok: // of a wrong type, and said so
+		case err != nil:
+			text, hint := textAndHint(err)
+			d.problem(l.Pos, hint, "%s", text)
+		default:
+			l.Address = a
+			d.checkOverlap(out, l)
+		}
+		l.AcceptProxyFrom, l.AcceptProxyUnix = d.acceptProxyFrom(t)
+		out = append(out, l)
+	}
+	return out
+}
+
+// dirOf returns where relative paths in v start.
+func (t table) dirOf(v *value) string {
+	if v == nil {
+		v = t.v
+	}
+	return v.src.dir
+}
+
+func (d *decoder) acceptProxyFrom(t table) (from []netip.Prefix, unix bool) {
+	for _, e := range t.entries("accept_proxy_from") {
+		if e.text == "unix" {
+			unix = true
+			continue
+		}
+		from = d.prefix(from, "accept_proxy_from", e)
+	}
+	return from, unix
+}
+
+// checkOverlap refuses two listeners of which one would take the other's clients.
+func (d *decoder) checkOverlap(have []Listener, l Listener) {
+	for _, other := range have {
+		switch {
+		case other.Address == (ListenAddress{}) || !other.Address.overlaps(l.Address):
+		case other.Address == l.Address:
+			d.problem(l.Pos, "give one of them another address", "address %q is also that of listener %q at %s", l.Address, other.Name, other.Pos)
+		default:
+			d.problem(l.Pos, `":443" is all of IPv4 and IPv6; write "0.0.0.0:443" and "[::]:443" for one of them alone`,
+				"address %q takes in part of %q, that of listener %q at %s", l.Address, other.Address, other.Name, other.Pos)
+		}
+	}
+}
+
+// maxName bounds what becomes a label in metrics and a word in logs.
+const maxName = 255
+
+// checkName refuses names that would not survive a log line or POOL/BACKEND.
+func (d *decoder) checkName(at Position, what, name string) {
+	const hint = `use letters, digits, "-", "_" and "."`
+	switch {
+	case name == "":
+		d.problem(at, hint, "%s without a name", what)
+	case len(name) > maxName:
+		d.problem(at, "choose a shorter one", "name of a %s of %d bytes, limit %d", what, len(name), maxName)
+	case printable(name) != nil || strings.ContainsAny(name, "/ \"="):
+		d.problem(at, hint, "%q is no name for a %s", name, what)
+	}
+}

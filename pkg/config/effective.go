@@ -1,0 +1,242 @@
+package config
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Effective returns the configuration as one file with every default written out,
+// globs expanded, paths absolute and the pools of routes declared. It loads to the
+// same Config, but for Pos and Files. c must have been loaded without errors.
+func (c *Config) Effective() []byte {
+	var w writer
+	for _, l := range c.Listeners {
+		w.header("[listeners.%s]", bareOrQuoted(l.Name))
+		w.set("address", l.Address.String())
+		from := texts(l.AcceptProxyFrom)
+		if l.AcceptProxyUnix {
+			from = append(from, "unix")
+		}
+		w.set("accept_proxy_from", from)
+	}
+	for _, r := range c.Routes {
+		w.route(r)
+	}
+	for _, p := range c.Pools {
+		w.pool(p)
+	}
+	w.header("[tls]")
+	w.certificates(c.TLS.Certificates)
+	w.header("[timeouts]")
+	w.set("hello", c.Timeouts.Hello)
+	w.set("handshake", c.Timeouts.Handshake)
+	w.set("idle", c.Timeouts.Idle)
+	w.set("fin", c.Timeouts.Fin)
+	w.set("keepalive", c.Timeouts.Keepalive)
+	w.set("unacked", c.Timeouts.Unacked)
+	w.set("drain", c.Timeouts.Drain)
+	w.limits(c.Limits)
+	w.header("[log]")
+	w.set("level", strings.ToLower(c.Log.Level.String()))
+	w.set("format", c.Log.Format)
+	w.set("access", c.Log.Access)
+	return w.b.Bytes()
+}
+
+// writer writes TOML.
+type writer struct{ b bytes.Buffer }
+
+func (w *writer) route(r Route) {
+	w.header("[[routes]]")
+	w.set("name", r.Name)
+	hosts := make([]string, 0, len(r.Hosts))
+	for _, h := range r.Hosts {
+		hosts = append(hosts, h.Pattern)
+	}
+	w.set("hosts", hosts)
+	w.set("alpn", r.ALPN)
+	w.set("from", texts(r.From))
+	w.set("deny_from", texts(r.DenyFrom))
+	w.set("listeners", r.Listeners)
+	w.set("mode", string(r.Mode))
+	if r.Mode != Reject {
+		w.set("pool", r.Pool)
+	}
+	w.set("max_connections", r.MaxConnections)
+	if r.Mode == Terminate {
+		w.header("[routes.tls]")
+		w.certificates(r.TLS.Certificates)
+		w.set("default_certificate", r.TLS.DefaultCertificate)
+		w.set("min_version", map[uint16]string{tls.VersionTLS12: "1.2", tls.VersionTLS13: "1.3"}[r.TLS.MinVersion])
+		if r.TLS.ALPNFromBackends {
+			w.note("alpn: what the backends of the pool chose in their probes")
+		} else {
+			w.set("alpn", r.TLS.ALPN)
+		}
+	}
+	w.header("[routes.timeouts]")
+	w.set("idle", r.Timeouts.Idle)
+	w.set("fin", r.Timeouts.Fin)
+	w.set("handshake", r.Timeouts.Handshake)
+}
+
+func (w *writer) pool(p Pool) {
+	name := bareOrQuoted(p.Name)
+	w.header("[pools.%s]", name)
+	w.b.WriteString("backends = [\n")
+	for _, b := range p.Backends {
+		fmt.Fprintf(&w.b, "  { address = %s, name = %s, weight = %d, backup = %t, max_connections = %d },\n",
+			quote(b.Address.String()), quote(b.Name), b.Weight, b.Backup, b.MaxConnections)
+	}
+	w.b.WriteString("]\n")
+	w.set("balance", string(p.Balance))
+	w.set("proxy_protocol", [...]string{"off", "v1", "v2"}[p.ProxyProtocol])
+	if p.ProxyProtocol == 2 {
+		w.set("proxy_tlvs", texts(p.ProxyTLVs))
+	}
+	w.set("dial_timeout", p.DialTimeout)
+	w.set("retries", p.Retries)
+	w.set("source_addresses", texts(p.SourceAddresses))
+	if p.TLS != nil {
+		w.header("[pools.%s.tls]", name)
+		w.setOr("server_name", p.TLS.ServerName, "the client's SNI")
+		w.setOr("ca", p.TLS.CA.Path, "the system's roots")
+		w.set("insecure_skip_verify", p.TLS.InsecureSkipVerify)
+		w.setOr("cert", p.TLS.Certificate.Cert, "none")
+		w.setOr("key", p.TLS.Certificate.Key, "none")
+	}
+	w.header("[pools.%s.health]", name)
+	w.health(p.Health)
+}
+
+func (w *writer) health(h Health) {
+	w.set("enabled", h.Enabled)
+	w.set("kind", string(h.Kind))
+	if h.Kind == ProbeHTTP || h.Kind == ProbeHTTPS {
+		w.set("path", h.Path)
+		w.setOr("host", h.Host, "the backend's address")
+		w.set("expect_status", formatStatus(h.ExpectStatus))
+	}
+	if h.Port == 0 {
+		w.note("port: the backend's own")
+	} else {
+		w.set("port", int(h.Port))
+	}
+	if h.Kind == ProbeTLS || h.Kind == ProbeHTTPS {
+		w.setOr("server_name", h.ServerName, "none")
+		w.set("verify", h.Verify)
+		w.setOr("ca", h.CA.Path, "the system's roots")
+	}
+	w.set("interval", h.Interval)
+	w.set("jitter", h.Jitter)
+	w.set("timeout", h.Timeout)
+	w.set("rise", h.Rise)
+	w.set("fall", h.Fall)
+}
+
+func (w *writer) limits(l Limits) {
+	w.header("[limits]")
+	w.set("loops", l.Loops)
+	w.set("max_connections", l.MaxConnections)
+	w.set("max_hello", formatSize(l.MaxHello))
+	w.set("max_hellos", l.MaxHellos)
+	w.set("max_hellos_per_ip", l.MaxHellosPerIP)
+	w.set("max_handshakes", l.MaxHandshakes)
+	w.set("per_ip_connections", l.PerIPConnections)
+	w.set("per_ip_rate", l.PerIPRate.String())
+	w.set("except", texts(l.Except))
+}
+
+func (w *writer) certificates(certs []Certificate) {
+	if len(certs) == 0 {
+		w.set("certificates", []string{})
+		return
+	}
+	w.b.WriteString("certificates = [\n")
+	for _, c := range certs {
+		fmt.Fprintf(&w.b, "  { cert = %s, key = %s },\n", quote(c.Cert), quote(c.Key))
+	}
+	w.b.WriteString("]\n")
+}
+
+func (w *writer) header(format string, args ...any) {
+	if w.b.Len() > 0 {
+		w.b.WriteByte('\n')
+	}
+	fmt.Fprintf(&w.b, format+"\n", args...)
+}
+
+func (w *writer) set(key string, v any) {
+	fmt.Fprintf(&w.b, "%s = %s\n", key, tomlValue(v))
+}
+
+// setOr writes a key whose default is no value that could stand in a file.
+func (w *writer) setOr(key, v, byDefault string) {
+	if v == "" {
+		w.note(key + ": " + byDefault)
+		return
+	}
+	w.set(key, v)
+}
+
+func (w *writer) note(text string) { w.b.WriteString("# " + text + "\n") }
+
+func tomlValue(v any) string {
+	switch v := v.(type) {
+	case string:
+		return quote(v)
+	case int:
+		return strconv.Itoa(v)
+	case bool:
+		return strconv.FormatBool(v)
+	case time.Duration:
+		return quote(formatDuration(v))
+	case []string:
+		quoted := make([]string, len(v))
+		for i, s := range v {
+			quoted[i] = quote(s)
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	}
+	panic(fmt.Sprintf("config: no TOML for a %T", v))
+}
+
+// texts writes each element as fmt does.
+func texts[T any](list []T) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = fmt.Sprint(v)
+	}
+	return out
+}
+
+// quote writes s as a basic string of TOML.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < 0x20 || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// bareOrQuoted writes a key as a file has it.
+func bareOrQuoted(key string) string {
+	if key != "" && strings.Trim(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == "" {
+		return key
+	}
+	return quote(key)
+}

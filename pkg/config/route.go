@@ -1,0 +1,186 @@
+package config
+
+import (
+	"crypto/tls"
+	"slices"
+	"time"
+
+	"github.com/snicketlb/snicket/sni"
+)
+
+// routeSource is what is needed of a route's text once the route is read: parallel
+// to Config.Routes.
+type routeSource struct {
+	table    table
+	tls      table
+	backends *value // of an anonymous pool; nil: none
+}
+
+// routes reads [[routes]] into c, but for what depends on pools.
+func (d *decoder) routes(root table, c *Config) []routeSource {
+	var sources []routeSource
+	names := map[string]Position{}
+	v := root.get("routes")
+	if v == nil || len(v.array) == 0 {
+		d.warning(root.at, `begin with [[routes]], hosts = ["…"], backends = ["…"]`, "no routes, so every client is refused")
+		return nil
+	}
+	for _, item := range v.array {
+		t := d.table(item, routeTable, v.pos())
+		if t.v == nil {
+			continue
+		}
+		r, src := d.route(t, c)
+		if at, ok := names[r.Name]; ok && r.Name != "" {
+			d.problem(t.pos("name"), `give it a name of its own: name = "…"`, "route %q has the name of the one at %s", r.Name, at)
+		}
+		names[r.Name] = t.pos("name")
+		c.Routes = append(c.Routes, r)
+		sources = append(sources, src)
+	}
+	return sources
+}
+
+func (d *decoder) route(t table, c *Config) (Route, routeSource) {
+	r := Route{
+		Hosts:          d.hosts(t),
+		ALPN:           d.alpn(t),
+		From:           t.prefixes("from"),
+		DenyFrom:       t.prefixes("deny_from"),
+		Listeners:      d.routeListeners(t, c.Listeners),
+		Mode:           Mode(t.choice("mode", string(Passthrough), string(Passthrough), string(Terminate), string(Reject))),
+		Pool:           t.string("pool", ""),
+		MaxConnections: t.int("max_connections", 0, 0, maxCount),
+		Timeouts:       routeTimeouts(t.sub("timeouts", routeTimesTable), c.Timeouts),
+		Pos:            t.at,
+	}
+	if len(r.Hosts) > 0 {
+		r.Name = r.Hosts[0].Pattern
+	}
+	if r.Name = t.string("name", r.Name); r.Name != "" || t.get("name") != nil {
+		d.checkName(t.pos("name"), "route", r.Name)
+	}
+	src := routeSource{table: t, tls: t.sub("tls", routeTLSTable)}
+	if src.tls.v != nil && r.Mode == Terminate {
+		r.TLS = d.routeTLS(src.tls)
+	} else if r.Mode == Terminate {
+		r.TLS.MinVersion = tls.VersionTLS12
+	} else if src.tls.v != nil {
+		d.problem(src.tls.at, `add mode = "terminate" to the route, or drop the table`, "[routes.tls] in a %s route", r.Mode)
+	}
+	src.backends = d.destination(t, &r)
+	return r, src
+}
+
+// destination checks that a route has pool or backends as its mode wants, and returns
+// the backends.
+func (d *decoder) destination(t table, r *Route) *value {
+	pool, backends := t.get("pool"), t.get("backends")
+	switch {
+	case r.Mode == Reject:
+		for _, key := range []string{"pool", "backends"} {
+			if v := t.get(key); v != nil {
+				d.problem(v.pos(), "drop it, or the mode", "%s in a reject route, which has none", key)
+			}
+		}
+		r.Pool = ""
+		return nil
+	case pool != nil && backends != nil:
+		d.problem(backends.pos(), "keep one of them", "route %q has both pool and backends", r.Name)
+		return nil
+	case pool == nil && backends == nil:
+		if !t.missing("pool") || !t.missing("backends") {
+			return nil
+		}
+		d.problem(t.at, `add pool = "NAME" or backends = ["IP:port"], or mode = "reject"`, "route %q has neither pool nor backends", r.Name)
+	case backends != nil:
+		r.Pool = r.Name
+	}
+	return backends
+}
+
+func (d *decoder) hosts(t table) []Host {
+	if t.get("hosts") == nil {
+		if !t.missing("hosts") {
+			return nil
+		}
+		d.problem(t.at, `write hosts = ["www.example.com"]; ["*", "-"] catches all`, "route without hosts")
+		return nil
+	}
+	var out []Host
+	entries := t.entries("hosts")
+	for _, e := range entries {
+		normal, err := sni.CheckPattern(e.text)
+		if err != nil {
+			d.problem(e.at, "", "hosts: %s", oneLine(err.Error()))
+			continue
+		}
+		if i := slices.IndexFunc(out, func(h Host) bool { return h.Pattern == normal }); i >= 0 {
+			d.problem(e.at, "drop one of them", "hosts has %q twice", normal)
+			continue
+		}
+		out = append(out, Host{normal, e.at})
+	}
+	if v := t.get("hosts"); v.kind == kindArray && len(v.array) == 0 {
+		d.problem(v.pos(), `write hosts = ["www.example.com"]; ["*", "-"] catches all`, "hosts is empty")
+	}
+	return out
+}
+
+// alpn reads a list of protocol names (RFC 7301 §3.1: 1 to 255 bytes).
+func (d *decoder) alpn(t table) []string {
+	var out []string
+	for _, e := range t.entries("alpn") {
+		if len(e.text) == 0 || len(e.text) > 255 || printable(e.text) != nil {
+			d.problem(e.at, `write names such as "h2" or "http/1.1"`, "alpn has %q, which is no protocol", e.text)
+			continue
+		}
+		out = append(out, e.text)
+	}
+	return out
+}
+
+func (d *decoder) routeListeners(t table, all []Listener) []string {
+	var known, out []string
+	for _, l := range all {
+		known = append(known, l.Name)
+	}
+	v := t.get("listeners")
+	if v == nil {
+		return known
+	}
+	for _, e := range t.entries("listeners") {
+		if slices.Contains(known, e.text) {
+			out = append(out, e.text)
+			continue
+		}
+		hint := "declare [listeners." + bareOrQuoted(e.text) + "], or write one of " + quotedList(known)
+		if near := nearest(e.text, known); near != "" {
+			hint = `did you mean "` + near + `"?`
+		}
+		d.problem(e.at, hint, "no listener %q", e.text)
+	}
+	if v.kind == kindArray && len(v.array) == 0 {
+		d.problem(v.pos(), "drop the key for all of them", "listeners is empty")
+	}
+	return out
+}
+
+func (d *decoder) routeTLS(t table) RouteTLS {
+	versions := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
+	return RouteTLS{
+		Certificates:       d.certificates(t),
+		DefaultCertificate: t.bool("default_certificate", false),
+		MinVersion:         versions[t.choice("min_version", "1.2", "1.2", "1.3")],
+		ALPN:               d.alpn(t),
+	}
+}
+
+func routeTimeouts(t table, all Timeouts) RouteTimeouts {
+	const least = time.Millisecond
+	return RouteTimeouts{
+		Idle:      t.duration("idle", all.Idle, least, maxDuration),
+		Fin:       t.duration("fin", all.Fin, least, maxDuration),
+		Handshake: t.duration("handshake", all.Handshake, least, maxDuration),
+	}
+}

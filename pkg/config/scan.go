@@ -1,0 +1,312 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// place is where one key, table or array element stands. Places mirror the tree
+// that toml decodes: toml itself keeps no position of what it accepts.
+type place struct {
+	line  int
+	keys  map[string]*place // of a table
+	order []string          // of keys, as they first appear
+	items []*place          // of an array
+}
+
+// header is one [table] or [[table]] line.
+type header struct {
+	path  []string
+	line  int
+	array bool
+}
+
+// scanner walks TOML that toml.Decode has accepted, and only that: it looks for
+// structure and judges nothing. On other text it still ends and does not panic, but
+// what it returns means nothing.
+type scanner struct {
+	text    string
+	at      int
+	line    int
+	headers []header
+}
+
+// scan returns the places of text and its table headers in order.
+func scan(text string) (*place, []header) {
+	text = strings.TrimPrefix(text, "\ufeff")
+	s := &scanner{text: text, line: 1}
+	root := &place{line: 1}
+	table := root
+	for s.skipBlank(); s.at < len(s.text); s.skipBlank() {
+		start := s.at
+		if s.peek() == '[' {
+			table = s.header(root)
+		} else {
+			s.pair(table)
+		}
+		if s.at == start { // not TOML; go on rather than hang
+			s.at++
+		}
+	}
+	return root, s.headers
+}
+
+func (s *scanner) peek() byte {
+	if s.at < len(s.text) {
+		return s.text[s.at]
+	}
+	return 0
+}
+
+// skipBlank passes spaces, newlines and comments.
+func (s *scanner) skipBlank() {
+	for s.at < len(s.text) {
+		switch s.text[s.at] {
+		case '\n':
+			s.line++
+			s.at++
+		case ' ', '\t', '\r':
+			s.at++
+		case '#':
+			s.skipComment()
+		default:
+			return
+		}
+	}
+}
+
+func (s *scanner) skipComment() {
+	if i := strings.IndexByte(s.text[s.at:], '\n'); i >= 0 {
+		s.at += i
+		return
+	}
+	s.at = len(s.text)
+}
+
+func (s *scanner) skipSpace() {
+	for s.peek() == ' ' || s.peek() == '\t' {
+		s.at++
+	}
+}
+
+// header reads [a.b] or [[a.b]] and returns the table that it opens.
+func (s *scanner) header(root *place) *place {
+	line := s.line
+	s.at++
+	array := s.peek() == '['
+	if array {
+		s.at++
+	}
+	path := s.keyPath()
+	for s.peek() == ']' {
+		s.at++
+	}
+	s.headers = append(s.headers, header{path, line, array})
+	table := root
+	for i, key := range path {
+		if i == len(path)-1 && array {
+			list := table.child(key, line)
+			table = &place{line: line}
+			list.items = append(list.items, table)
+			break
+		}
+		known := table.keys[key] != nil
+		table = table.child(key, line).last()
+		if i == len(path)-1 && !known {
+			table.line = line
+		}
+	}
+	return table
+}
+
+// pair reads key = value into table. Dotted keys open tables of their own.
+func (s *scanner) pair(table *place) {
+	line := s.line
+	path := s.keyPath()
+	if len(path) == 0 {
+		return
+	}
+	for _, key := range path {
+		table = table.child(key, line)
+	}
+	if s.peek() == '=' {
+		s.at++
+	}
+	s.skipSpace()
+	s.value(table)
+}
+
+// keyPath reads a dotted key up to what cannot belong to one.
+func (s *scanner) keyPath() []string {
+	var path []string
+	for {
+		s.skipSpace()
+		start := s.at
+		switch s.peek() {
+		case '"', '\'':
+			s.skipString()
+			path = append(path, unquoteKey(s.text[start:s.at]))
+		default:
+			for isBare(s.peek()) {
+				s.at++
+			}
+			if s.at == start {
+				return path
+			}
+			path = append(path, s.text[start:s.at])
+		}
+		s.skipSpace()
+		if s.peek() != '.' {
+			return path
+		}
+		s.at++
+	}
+}
+
+// value passes one value, noting the places inside of it below p.
+func (s *scanner) value(p *place) {
+	switch s.peek() {
+	case '"', '\'':
+		s.skipString()
+	case '[':
+		s.at++
+		s.array(p)
+	case '{':
+		s.at++
+		s.inlineTable(p)
+	default: // numbers, booleans, dates: nothing in them ends a value
+		n := strings.IndexAny(s.text[s.at:], ",]}#\n")
+		if n < 0 {
+			n = len(s.text) - s.at
+		}
+		s.at += n
+	}
+}
+
+func (s *scanner) array(p *place) {
+	for {
+		s.skipBlank()
+		switch s.peek() {
+		case 0:
+			return
+		case ']':
+			s.at++
+			return
+		case ',':
+			s.at++
+		default:
+			start := s.at
+			item := &place{line: s.line}
+			p.items = append(p.items, item)
+			s.value(item)
+			if s.at == start {
+				s.at++
+			}
+		}
+	}
+}
+
+func (s *scanner) inlineTable(p *place) {
+	for {
+		s.skipBlank()
+		switch s.peek() {
+		case 0:
+			return
+		case '}':
+			s.at++
+			return
+		case ',':
+			s.at++
+		default:
+			start := s.at
+			s.pair(p)
+			if s.at == start {
+				s.at++
+			}
+		}
+	}
+}
+
+// skipString passes a string of any of the four kinds, counting its lines.
+func (s *scanner) skipString() {
+	quote := s.text[s.at : s.at+1]
+	rest := s.text[s.at:]
+	if long := strings.Repeat(quote, 3); strings.HasPrefix(rest, long) {
+		s.skipLongString(long)
+		return
+	}
+	for s.at++; s.at < len(s.text); s.at++ {
+		switch c := s.text[s.at]; {
+		case c == '\\' && quote == `"`:
+			s.at++
+		case c == quote[0]:
+			s.at++
+			return
+		case c == '\n':
+			return
+		}
+	}
+	s.at = len(s.text)
+}
+
+func (s *scanner) skipLongString(quote string) {
+	for s.at += 3; s.at < len(s.text); s.at++ {
+		switch c := s.text[s.at]; {
+		case c == '\n':
+			s.line++
+		case c == '\\' && quote[0] == '"':
+			s.at++
+			if s.peek() == '\n' {
+				s.line++
+			}
+		case strings.HasPrefix(s.text[s.at:], quote):
+			s.at += 3
+			for range 2 { // up to two quotes may stand before the closing three
+				if s.peek() == quote[0] {
+					s.at++
+				}
+			}
+			return
+		}
+	}
+	s.at = len(s.text)
+}
+
+// child returns the place of key below p, made at line when it is new.
+func (p *place) child(key string, line int) *place {
+	c := p.keys[key]
+	if c == nil {
+		c = &place{line: line}
+		if p.keys == nil {
+			p.keys = map[string]*place{}
+		}
+		p.keys[key] = c
+		p.order = append(p.order, key)
+	}
+	return c
+}
+
+// last returns the element that a header below an array of tables speaks of.
+func (p *place) last() *place {
+	if n := len(p.items); n > 0 {
+		return p.items[n-1]
+	}
+	return p
+}
+
+func isBare(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-'
+}
+
+// unquoteKey returns what a quoted key means.
+func unquoteKey(raw string) string {
+	if !strings.Contains(raw, `\`) || raw[0] == '\'' {
+		return strings.Trim(raw, raw[:1])
+	}
+	var v struct{ K string }
+	if _, err := toml.Decode("K = "+raw, &v); err != nil {
+		return raw
+	}
+	return v.K
+}
