@@ -82,7 +82,15 @@ func TestHellos(t *testing.T) {
 			}
 			checkSegments(t, tc.Stream, tc.Segments(), h, err)
 			checkSegments(t, tc.Stream, hellotest.Plan("1").Cut(tc.Stream), h, err)
-			if err == nil && len(tc.Stream) < 4<<10 {
+			if err != nil {
+				checkRefusal(t, tc.Stream, err)
+				return
+			}
+			checkFacts(t, h)
+			for _, size := range []int{1, 2, 5, 32, 1 << 14} {
+				checkRecords(t, tc.Stream, h, []int{size})
+			}
+			if len(tc.Stream) < 4<<10 {
 				checkPrefixes(t, tc.Stream[:h.Len])
 			}
 		})

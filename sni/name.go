@@ -3,6 +3,7 @@ package sni
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -18,7 +19,7 @@ const (
 // Underscores are no part of host names but occur in real ones.
 func CheckName(name string) error {
 	if i := strings.IndexFunc(name, func(r rune) bool { return 'A' <= r && r <= 'Z' }); i >= 0 {
-		return fmt.Errorf("%.64q is not in lower case", name)
+		return fmt.Errorf("%s is not in lower case", quote(name))
 	}
 	return checkName(name)
 }
@@ -29,7 +30,7 @@ func checkName[S string | []byte](name S) error {
 		return errors.New("empty name")
 	}
 	if len(name) > maxName {
-		return fmt.Errorf("%.64q… has %d bytes, limit %d", string(name), len(name), maxName)
+		return fmt.Errorf("%s has %d bytes, limit %d", quote(name), len(name), maxName)
 	}
 	numeric, labels, start := true, 1, 0
 	for i := range len(name) {
@@ -44,18 +45,18 @@ func checkName[S string | []byte](name S) error {
 		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_':
 			numeric = false
 		case c == ':':
-			return fmt.Errorf("%.64q is an IP address or has a port, not a name", string(name))
+			return fmt.Errorf("%s is an IP address or has a port, not a name", quote(name))
 		case c >= 0x80:
-			return fmt.Errorf("%.64q is not ASCII: write its A-label, which begins with \"xn--\"", string(name))
+			return fmt.Errorf("%s is not ASCII: write its A-label, which begins with \"xn--\"", quote(name))
 		default:
-			return fmt.Errorf("%.64q has the byte %q, which no name has", string(name), c)
+			return fmt.Errorf("%s has the byte %q, which no name has", quote(name), c)
 		}
 	}
 	if err := checkLabel(name, start, len(name)); err != nil {
 		return err
 	}
 	if numeric && labels == 4 {
-		return fmt.Errorf("%.64q is an IP address, not a name", string(name))
+		return fmt.Errorf("%s is an IP address, not a name", quote(name))
 	}
 	return nil
 }
@@ -64,13 +65,21 @@ func checkName[S string | []byte](name S) error {
 func checkLabel[S string | []byte](name S, start, end int) error {
 	switch {
 	case start == end:
-		return fmt.Errorf("%.64q has an empty label", string(name))
+		return fmt.Errorf("%s has an empty label", quote(name))
 	case end-start > maxLabel:
-		return fmt.Errorf("%.64q has a label of %d bytes, limit %d", string(name), end-start, maxLabel)
+		return fmt.Errorf("%s has a label of %d bytes, limit %d", quote(name), end-start, maxLabel)
 	case name[start] == '-':
-		return fmt.Errorf("%.64q has a label that begins with a hyphen", string(name))
+		return fmt.Errorf("%s has a label that begins with a hyphen", quote(name))
 	}
 	return nil
+}
+
+// quote returns name as %q has it, cut where it is far too long.
+func quote[S string | []byte](name S) string {
+	if len(name) > maxLabel {
+		return strconv.Quote(string(name[:maxLabel])) + "…"
+	}
+	return strconv.Quote(string(name))
 }
 
 // normalServerName returns a host_name as Hello has it, with one allocation.
