@@ -40,7 +40,7 @@ func (l *Loop) Set(t *Timer, at time.Duration, f Expirer) {
 		l.wheel.remove(t)
 	}
 	t.f = f
-	t.at = int64((at + tick - 1) / tick)
+	t.at = ticks(at)
 	l.wheel.insert(t)
 }
 
@@ -49,6 +49,15 @@ func (l *Loop) Cancel(t *Timer) {
 	if t.next != nil {
 		l.wheel.remove(t)
 	}
+}
+
+// ticks rounds up, so that no timer is early; at may be as far as a Duration goes.
+func ticks(at time.Duration) int64 {
+	n := int64(at / tick)
+	if at%tick > 0 {
+		n++
+	}
+	return n
 }
 
 // Armed reports whether t is set and has not fired.
@@ -99,8 +108,9 @@ func (w *wheel) remove(t *Timer) {
 	t.next, t.prev = nil, nil
 }
 
-// advance fires all that is due at now. Timers set meanwhile for a time that
-// has passed fire in the next turn.
+// advance fires all that is due at now. A timer set meanwhile fires by the tick
+// after the one under way at the earliest, so that one which sets itself for the
+// past fires at most once a tick and cannot hold the loop.
 func (w *wheel) advance(now time.Duration) {
 	end := int64(now / tick)
 	for w.cur < end {
