@@ -22,13 +22,19 @@ func epollCtl(epfd, op, fd int, ev *unix.EpollEvent) unix.Errno {
 func epollWaitRaw(epfd int, events []unix.EpollEvent, timeout int) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
 		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(timeout), 0, 0)
-	return int(n), errno
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
 }
 
 func epollWait(epfd int, events []unix.EpollEvent, timeout int) (int, unix.Errno) {
 	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
 		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(timeout), 0, 0)
-	return int(n), errno
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
 }
 
 func wakeUp(fd int) {
@@ -56,8 +62,8 @@ func Read(fd int, b []byte) (int, unix.Errno) {
 	}
 }
 
-// Write writes b, which must not be empty, as far as there is room. It does not
-// raise SIGPIPE on a socket.
+// Write writes b, which must not be empty, as far as there is room. The SIGPIPE
+// that goes with EPIPE is dropped by the Go runtime.
 func Write(fd int, b []byte) (int, unix.Errno) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
@@ -98,7 +104,9 @@ func Close(fd int) {
 	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 
-// Reset closes a socket so that its peer sees a RST (SO_LINGER of 0).
+// Reset closes a socket so that its peer sees a RST (SO_LINGER of 0). Unix
+// sockets have none: their peer sees ECONNRESET if it had sent what nobody has
+// read, else an end like any other.
 func Reset(fd int) {
 	l := unix.Linger{Onoff: 1}
 	_ = setsockopt(fd, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&l), unsafe.Sizeof(l))
@@ -106,7 +114,8 @@ func Reset(fd int) {
 }
 
 // Unsent is the number of bytes written to a socket that its peer has not
-// acknowledged (SIOCOUTQ); 0 where the socket cannot tell.
+// acknowledged, a FIN counting as one (SIOCOUTQ); on a Unix socket the memory of
+// what its peer has not read; 0 where the socket cannot tell.
 func Unsent(fd int) int {
 	var n int32
 	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n)))
@@ -267,4 +276,12 @@ func addrPort(raw []byte, size uint32) netip.AddrPort {
 		return netip.AddrPortFrom(ip, binary.BigEndian.Uint16(raw[2:4]))
 	}
 	return netip.AddrPort{}
+}
+
+// Path is the file of a Unix socket, empty for an abstract one and for TCP.
+func (a *Address) Path() string {
+	if !a.Unix() || a.raw[2] == 0 {
+		return ""
+	}
+	return string(a.raw[2 : a.size-1])
 }

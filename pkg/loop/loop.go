@@ -30,6 +30,7 @@ const (
 	Readable Events = unix.EPOLLIN
 	Writable Events = unix.EPOLLOUT
 	PeerShut Events = unix.EPOLLRDHUP // the peer has sent its FIN
+	Urgent   Events = unix.EPOLLPRI   // TCP urgent data lie in the receive queue
 	Error    Events = unix.EPOLLERR
 	Hangup   Events = unix.EPOLLHUP
 )
@@ -60,7 +61,7 @@ const (
 	// rawWait bounds the wait that the scheduler is not told of, in milliseconds.
 	rawWait = 5
 	// edge is what a relayed descriptor is registered for, once and for good.
-	edge  = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+	edge  = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET
 	level = unix.EPOLLIN
 )
 
@@ -90,11 +91,12 @@ type Loop struct {
 	// background counts goroutine work that needs the scheduler: while there is
 	// any, the loop waits in the call that gives its processor away.
 	background atomic.Int32
-	woken      atomic.Bool
+	run        []func() // the list that posted swaps with
 
-	mu     sync.Mutex // guards posted
+	mu     sync.Mutex // guards the fields below
 	posted []func()
-	run    []func() // the list that posted swaps with
+	woken  bool // wakefd was written and nobody has taken posted since
+	closed bool // wakefd may be another file by now
 }
 
 // New makes a loop whose clock counts from start; loops that share a start
@@ -195,6 +197,8 @@ func (l *Loop) Remove(t Token, fd int) {
 
 // Again asks for a call of the handler's Ready, without events, once each
 // descriptor that waits now has had its turn. The next wait does not sleep.
+// Each call of Again is one call of Ready; a registration that ends meanwhile
+// gets none.
 func (l *Loop) Again(t Token) { l.again = append(l.again, t) }
 
 func (l *Loop) at(t Token) *slot {
@@ -211,10 +215,14 @@ func (l *Loop) at(t Token) *slot {
 // is dropped.
 func (l *Loop) Post(f func()) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
 	l.posted = append(l.posted, f)
-	l.mu.Unlock()
-	if !l.woken.Swap(true) {
-		wakeUp(l.wakefd)
+	if !l.woken {
+		l.woken = true
+		wakeUp(l.wakefd) // locked, so that close cannot come between
 	}
 }
 
@@ -227,13 +235,13 @@ type wake struct{ l *Loop }
 
 func (w wake) Ready(Events) {
 	drain(w.l.wakefd)
-	w.l.woken.Store(false)
 	w.l.runPosted()
 }
 
 func (l *Loop) runPosted() {
 	l.mu.Lock()
 	l.posted, l.run = l.run[:0], l.posted
+	l.woken = false
 	l.mu.Unlock()
 	for i, f := range l.run {
 		l.run[i] = nil
@@ -315,6 +323,9 @@ func (l *Loop) timeout() int {
 }
 
 func (l *Loop) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed, l.posted = true, nil
 	_ = unix.Close(l.epfd)
 	_ = unix.Close(l.wakefd)
 }
