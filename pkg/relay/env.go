@@ -21,6 +21,10 @@ const (
 	minClass, maxClass = 10, 17
 	// keepBytes is what the free list of a class holds at most.
 	keepBytes = 1 << 20
+
+	// pipePause is for how many requests no pipe is tried once the kernel has
+	// refused one: a refusal costs four calls, at each 16 KiB.
+	pipePause = 1024
 )
 
 // A pipe moves bulk between two sockets; n bytes are in it.
@@ -36,6 +40,7 @@ type Env struct {
 	pipes   []*pipe // free ones
 	made    int     // free and lent
 	maxPipe int
+	refused int // requests left to answer without asking the kernel
 	classes [maxClass - minClass + 1][][]byte
 	caught  atomic.Int64
 }
@@ -92,13 +97,19 @@ func (e *Env) takePipe() *pipe {
 	if e.made >= e.maxPipe {
 		return nil
 	}
+	if e.refused > 0 {
+		e.refused--
+		return nil
+	}
 	var fds [2]int
 	if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		e.refused = pipePause
 		return nil
 	}
 	if _, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, PipeSize); err != nil {
 		loop.Close(fds[0])
 		loop.Close(fds[1])
+		e.refused = pipePause
 		return nil
 	}
 	e.made++

@@ -57,11 +57,14 @@ const (
 // otherwise: with edge-triggered events nobody says it twice.
 type end struct {
 	fd       int32
-	errno    unix.Errno // why it was reset
 	readable bool
 	writable bool
-	finished bool // its FIN is in the queue: a short read is not the last one
-	reset    bool
+	// behind says that something may lie behind a short read that no further
+	// event tells of: a FIN, an error, bytes after an urgent one, or whatever the
+	// events before Start told of. Only EAGAIN of a read disproves it.
+	behind bool
+	reset  bool
+	errno  unix.Errno // why it was reset
 }
 
 // way is one direction. At most one of chunk and pipe holds bytes.
@@ -79,20 +82,24 @@ type way struct {
 type Relay struct {
 	ends  [2]end
 	ways  [2]way
+	first Side // the side that was reset first, if one was
 	moved bool
 }
 
 // Start begins to relay between two connected, non-blocking sockets, which stay
 // the caller's. first is written to the backend before anything else and is
 // given back to env when it is: a buffer of Borrow, of which the first header
-// bytes do not count as the client's.
+// bytes do not count as the client's. It does not matter which events of the
+// sockets were seen before: what they told of is asked for again.
 func (r *Relay) Start(env *Env, client, backend int, first []byte, header int) {
 	*r = Relay{}
-	r.ends[Client] = end{fd: int32(client), readable: true, writable: true}
-	r.ends[Backend] = end{fd: int32(backend), readable: true, writable: true}
+	r.ends[Client] = end{fd: int32(client), readable: true, writable: true, behind: true}
+	r.ends[Backend] = end{fd: int32(backend), readable: true, writable: true, behind: true}
 	if len(first) > 0 {
 		r.ways[Client].chunk = first
 		env.caught.Add(int64(len(first)))
+	} else {
+		env.Return(first)
 	}
 	r.ways[Client].bytes = -int64(header)
 }
@@ -100,38 +107,49 @@ func (r *Relay) Start(env *Env, client, backend int, first []byte, header int) {
 // Note records events of one side's descriptor.
 func (r *Relay) Note(s Side, ev loop.Events) {
 	e := &r.ends[s]
-	if ev&(loop.Readable|loop.PeerShut|loop.Hangup|loop.Error) != 0 {
+	if ev&(loop.Readable|loop.PeerShut|loop.Hangup|loop.Error|loop.Urgent) != 0 {
 		e.readable = true
 	}
 	if ev&loop.Writable != 0 {
 		e.writable = true
 	}
-	if ev&(loop.PeerShut|loop.Hangup) != 0 {
-		e.finished = true
+	if ev&(loop.PeerShut|loop.Hangup|loop.Error|loop.Urgent) != 0 {
+		e.behind = true
 	}
 	if ev&loop.Error != 0 && !e.reset {
-		e.finished = true // read on until the kernel says 0 or why
 		if errno := loop.PendingError(int(e.fd)); errno != 0 {
-			e.fail(errno)
+			r.fail(s, errno)
 		}
 	}
 }
 
-func (e *end) fail(errno unix.Errno) {
-	if !e.reset {
-		e.reset, e.errno = true, errno
+// fail marks a side reset; the first error counts. What lies in its receive
+// queue is still read: the event that tells of it may be gone or yet to come.
+func (r *Relay) fail(s Side, errno unix.Errno) {
+	e := &r.ends[s]
+	if e.reset {
+		return
 	}
+	if !r.ends[s.other()].reset {
+		r.first = s
+	}
+	e.reset, e.errno = true, errno
+	e.readable, e.behind = true, true
 }
 
 // Pump moves what can be moved within this turn's budget.
 func (r *Relay) Pump(env *Env) Status {
 	more := r.pump(env, Client)
+	clientReset := r.ends[Client].reset
 	if r.pump(env, Backend) {
 		more = true
 	}
-	// The second way may have found the first one's receiver reset.
-	if w := &r.ways[Client]; r.ends[Backend].reset && !w.done {
-		r.drop(env, w)
+	// The second way may have found either side reset: the first one's receiver
+	// is gone then, or its sender has nothing to add to what it sent.
+	if r.ends[Backend].reset || r.ends[Client].reset != clientReset {
+		if r.pump(env, Client) {
+			more = true
+		}
 	}
 	switch cut := r.ends[Client].reset || r.ends[Backend].reset; {
 	case more:
@@ -164,14 +182,14 @@ func (r *Relay) pump(env *Env, s Side) bool {
 			if !to.writable {
 				return false
 			}
-			n = w.flush(env, to)
+			n = r.flush(env, s)
 			r.moved = r.moved || n > 0
 		case !from.readable:
 			return false
 		case w.bulk:
-			n = r.splice(env, w, from, to)
+			n = r.splice(env, s)
 		default:
-			n = r.copy(env, w, from, to)
+			n = r.copy(env, s)
 		}
 		size += n
 	}
@@ -179,23 +197,23 @@ func (r *Relay) pump(env *Env, s Side) bool {
 }
 
 // copy reads once through the loop's buffer and writes what it got.
-func (r *Relay) copy(env *Env, w *way, from, to *end) int {
+func (r *Relay) copy(env *Env, s Side) int {
+	w, from, to := &r.ways[s], &r.ends[s], &r.ends[s.other()]
 	n, errno := loop.Read(int(from.fd), env.buf[:])
 	if n == 0 {
-		r.ended(env, w, from, to, errno)
+		r.ended(s, errno)
 		return 0
 	}
 	r.moved = true
-	if n == len(env.buf) {
-		w.bulk = true
-	} else if !from.finished {
+	w.bulk = n == len(env.buf)
+	if !w.bulk && !from.behind {
 		from.readable = false // drained: the next byte brings its own event
 	}
 	sent := 0
 	if to.writable {
 		sent, errno = loop.Write(int(to.fd), env.buf[:n])
 		if errno != 0 && errno != unix.EAGAIN {
-			to.fail(errno)
+			r.fail(s.other(), errno)
 			return 0
 		}
 		w.bytes += int64(sent)
@@ -209,17 +227,24 @@ func (r *Relay) copy(env *Env, w *way, from, to *end) int {
 	return n
 }
 
-// splice moves up to a pipe's capacity within the kernel.
-func (r *Relay) splice(env *Env, w *way, from, to *end) int {
+// splice moves up to a pipe's capacity within the kernel. The pipe is empty, so
+// that EAGAIN can only mean the socket; and a short splice means nothing at all,
+// as a pipe runs out of slots before it runs out of bytes.
+func (r *Relay) splice(env *Env, s Side) int {
+	w, from, to := &r.ways[s], &r.ends[s], &r.ends[s.other()]
 	if w.pipe == nil {
 		if w.pipe = env.takePipe(); w.pipe == nil {
-			return r.copy(env, w, from, to)
+			return r.copy(env, s)
 		}
 	}
 	n, errno := loop.Splice(int(from.fd), w.pipe.w, PipeSize)
 	if n == 0 {
 		w.bulk = false
-		r.ended(env, w, from, to, errno)
+		// A splice also stops, and even reports the end, at urgent data with more
+		// behind them. Only a read knows.
+		if errno != 0 && !(errno == unix.EAGAIN && from.behind) {
+			r.ended(s, errno)
+		}
 		return 0
 	}
 	r.moved = true
@@ -229,25 +254,33 @@ func (r *Relay) splice(env *Env, w *way, from, to *end) int {
 		w.bulk = false
 	}
 	if to.writable {
-		w.flush(env, to)
+		r.flush(env, s)
 	}
 	return n
 }
 
 // ended handles a read that gave no byte: nothing there yet, the end, or a reset.
-func (r *Relay) ended(env *Env, w *way, from, to *end, errno unix.Errno) {
+func (r *Relay) ended(s Side, errno unix.Errno) {
+	w, from, to := &r.ways[s], &r.ends[s], &r.ends[s.other()]
 	switch {
 	case errno == unix.EAGAIN:
-		from.readable = false
+		from.readable, from.behind = false, false
 		w.bulk = false
 		return
 	case errno != 0:
-		from.fail(errno)
+		r.fail(s, errno)
 	}
 	w.done = true
-	if !from.reset {
-		r.moved = true
-		_ = loop.Shut(int(to.fd)) // a failure means a reset, which its event reports
+	if from.reset {
+		return
+	}
+	r.moved = true
+	if errno := loop.Shut(int(to.fd)); errno != 0 {
+		// It was reset and its event is still to come.
+		if pending := loop.PendingError(int(to.fd)); pending != 0 {
+			errno = pending
+		}
+		r.fail(s.other(), errno)
 	}
 }
 
@@ -255,7 +288,8 @@ func (r *Relay) ended(env *Env, w *way, from, to *end, errno unix.Errno) {
 func (w *way) held() bool { return w.off < len(w.chunk) || w.pipe != nil && w.pipe.n > 0 }
 
 // flush writes caught bytes, and gives back what held them once they are gone.
-func (w *way) flush(env *Env, to *end) int {
+func (r *Relay) flush(env *Env, s Side) int {
+	w, to := &r.ways[s], &r.ends[s.other()]
 	var n int
 	var errno unix.Errno
 	if w.chunk != nil {
@@ -268,7 +302,7 @@ func (w *way) flush(env *Env, to *end) int {
 		to.writable = false
 		return 0
 	case errno != 0:
-		to.fail(errno)
+		r.fail(s.other(), errno)
 		return 0
 	}
 	w.bytes += int64(n)
@@ -334,14 +368,11 @@ func (r *Relay) HalfEnded() bool {
 	return r.ways[Client].done || r.ways[Backend].done || r.ends[Client].reset || r.ends[Backend].reset
 }
 
-// Broken tells which side was reset, if one was, and by which error.
+// Broken tells which side was reset, the first if both were, and by which error;
+// false if none was.
 func (r *Relay) Broken() (Side, unix.Errno, bool) {
-	for s := range Side(2) {
-		if r.ends[s].reset {
-			return s, r.ends[s].errno, true
-		}
-	}
-	return 0, 0, false
+	e := &r.ends[r.first]
+	return r.first, e.errno, e.reset
 }
 
 // FirstEnd is the side whose way has ended while the other goes on; false when
