@@ -1,0 +1,212 @@
+package certs
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Load reads the chain in certFile, PEM with the leaf first, and its private
+// key in keyFile. An empty keyFile means that the key is in certFile too or
+// else in NAME.key beside NAME.pem.
+//
+// It returns nil and the problems if the two cannot be used: a file that cannot
+// be read or holds no certificate or key, an encrypted key, a key that does not
+// match the leaf. Otherwise the problems are warnings: a key that users other
+// than its owner and group can read. What depends on the time is left to
+// [Certificate.Check].
+func Load(certFile, keyFile string) (*Certificate, []Problem) {
+	blocks, problem := readPEM(certFile)
+	if problem != nil {
+		return nil, []Problem{*problem}
+	}
+	chain, problem := parseChain(certFile, blocks)
+	if problem != nil {
+		return nil, []Problem{*problem}
+	}
+	if keyFile == "" {
+		keyFile = certFile
+		if keyBlock(blocks) == nil {
+			keyFile = strings.TrimSuffix(certFile, filepath.Ext(certFile)) + ".key"
+		}
+	}
+	if keyFile != certFile {
+		if blocks, problem = readPEM(keyFile); problem != nil {
+			if problem.Hint == "" {
+				problem.Hint = "the key of " + certFile + " is looked for here"
+			}
+			return nil, []Problem{*problem}
+		}
+	}
+	key, problem := parseKey(keyFile, keyBlock(blocks))
+	if problem != nil {
+		return nil, []Problem{*problem}
+	}
+	if problem := matchKey(certFile, keyFile, chain, key); problem != nil {
+		return nil, []Problem{*problem}
+	}
+	c := &Certificate{File: certFile, KeyFile: keyFile}
+	c.Leaf, c.PrivateKey = chain[0], key
+	for _, x := range chain {
+		c.Certificate.Certificate = append(c.Certificate.Certificate, x.Raw)
+	}
+	return c, checkMode(keyFile)
+}
+
+// Pool reads a bundle of CA certificates in PEM. It returns nil and a problem
+// if the file cannot be read or holds none.
+func Pool(file string) (*x509.CertPool, []Problem) {
+	blocks, problem := readPEM(file)
+	if problem != nil {
+		return nil, []Problem{*problem}
+	}
+	chain, problem := parseChain(file, blocks)
+	if problem != nil {
+		return nil, []Problem{*problem}
+	}
+	pool := x509.NewCertPool()
+	for _, c := range chain {
+		pool.AddCert(c)
+	}
+	return pool, nil
+}
+
+// readPEM returns the PEM blocks of a file, at least one.
+func readPEM(file string) ([]*pem.Block, *Problem) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err // the problem names the file
+		}
+		return nil, &Problem{File: file, Text: fmt.Sprintf("cannot be read: %v", err)}
+	}
+	var blocks []*pem.Block
+	for {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			break
+		}
+		blocks = append(blocks, block)
+	}
+	if len(blocks) == 0 {
+		return nil, &Problem{File: file, Text: "holds no PEM", Hint: "DER is converted by: openssl x509 -inform der -in FILE"}
+	}
+	return blocks, nil
+}
+
+// parseChain returns the certificates among blocks, at least one.
+func parseChain(file string, blocks []*pem.Block) ([]*x509.Certificate, *Problem) {
+	var chain []*x509.Certificate
+	for _, block := range blocks {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, &Problem{File: file, Text: fmt.Sprintf("certificate %d cannot be parsed: %v", len(chain)+1, err)}
+		}
+		chain = append(chain, c)
+	}
+	if len(chain) == 0 {
+		return nil, &Problem{File: file, Text: "holds no certificate"}
+	}
+	return chain, nil
+}
+
+// keyBlock returns the first private key among blocks, or nil.
+func keyBlock(blocks []*pem.Block) *pem.Block {
+	for _, block := range blocks {
+		if block.Type == "PRIVATE KEY" || strings.HasSuffix(block.Type, " PRIVATE KEY") {
+			return block
+		}
+	}
+	return nil
+}
+
+// parseKey parses a key as PKCS #8, PKCS #1 or SEC 1.
+func parseKey(file string, block *pem.Block) (crypto.Signer, *Problem) {
+	if block == nil {
+		return nil, &Problem{File: file, Text: "holds no private key"}
+	}
+	if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
+		return nil, &Problem{File: file, Text: "private key is encrypted", Hint: "take the passphrase off with: openssl pkey -in FILE"}
+	}
+	var key any
+	var err error
+	switch block.Type {
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	default:
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	}
+	if err != nil {
+		return nil, &Problem{File: file, Text: fmt.Sprintf("private key cannot be parsed: %v", err)}
+	}
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return key, nil
+	case *ecdsa.PrivateKey:
+		return key, nil
+	case ed25519.PrivateKey:
+		return key, nil
+	default:
+		return nil, &Problem{File: file, Text: fmt.Sprintf("private key of type %T cannot be used for TLS", key)}
+	}
+}
+
+// matchKey checks that key belongs to the first certificate of chain.
+func matchKey(certFile, keyFile string, chain []*x509.Certificate, key crypto.Signer) *Problem {
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return &Problem{File: keyFile, Text: fmt.Sprintf("private key cannot be used: %v", err)}
+	}
+	for i, c := range chain {
+		if !bytes.Equal(c.RawSubjectPublicKeyInfo, public) {
+			continue
+		}
+		if i == 0 {
+			return nil
+		}
+		return &Problem{
+			File: certFile, Text: fmt.Sprintf("the key belongs to certificate %d, not to the first", i+1),
+			Hint: "put the server's own certificate first, then the one that issued it, and so on",
+		}
+	}
+	return &Problem{
+		File: certFile, Text: fmt.Sprintf("the key in %s does not match the certificate for %s", keyFile, Names(chain[0])),
+		Hint: "use the key that the certificate was requested with",
+	}
+}
+
+// Names returns the host names of a certificate, or its subject if it has
+// none, for messages.
+func Names(c *x509.Certificate) string {
+	if len(c.DNSNames) == 0 {
+		return c.Subject.String()
+	}
+	return strings.Join(c.DNSNames, ", ")
+}
+
+// checkMode warns of a key that anybody on the machine can read.
+func checkMode(file string) []Problem {
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm()&0o004 == 0 {
+		return nil // one that vanished since it was read is no longer readable
+	}
+	return []Problem{{
+		File: file, Warning: true, Text: fmt.Sprintf("private key can be read by every user (mode %04o)", info.Mode().Perm()),
+		Hint: "chmod o-rwx " + file,
+	}}
+}
