@@ -53,10 +53,10 @@ func (p *Pool) Release(b *Backend, _ Result) {
 //
 // Ties go to the member whose turn is the lowest. A turn is the virtual time at
 // which a member is next due: each session moves it by the inverse of the
-// weight. A turn that fell behind the pool's clock counts as the clock, so a
-// member that was busy for an hour does not win every tie of the next one. The
-// clock is the turn of the member picked last. (Start-time fair queueing, Goyal,
-// Vin and Cheng 1996, with sessions for packets.)
+// weight. The clock of the pool is the highest turn that was picked. A member
+// that was busy falls behind it, and makes up for a few turns but not for an
+// hour's: see arrears. (Start-time fair queueing, Goyal, Vin and Cheng 1996, with
+// sessions for packets.)
 func (p *Pool) least(tier []member, tried []*Backend) (b *Backend, busy bool) {
 	for {
 		now := p.clock.Load()
@@ -71,7 +71,7 @@ func (p *Pool) least(tier []member, tried []*Backend) (b *Backend, busy bool) {
 			if best != nil && active*best.weight > bestActive*m.weight {
 				continue
 			}
-			turn := later(m.turn.Load(), now)
+			turn := later(m.turn.Load(), now-arrears*m.stride)
 			if best != nil && active*best.weight == bestActive*m.weight && !before(turn, bestTurn) {
 				continue
 			}
@@ -88,21 +88,27 @@ func (p *Pool) least(tier []member, tried []*Backend) (b *Backend, busy bool) {
 			return nil, busy
 		}
 		if best.enter(best.limit) {
-			p.advance(best, now, bestTurn)
+			p.advance(best, bestTurn, now)
 			return best.Backend, false
 		}
 		// Others filled it meanwhile: look for the next best.
 	}
 }
 
-// advance moves the turn of a member that was picked, and the clock with it.
+// arrears is how many turns a member may make up for. With none, a member would
+// lose its turn to each session of an instant that was there when it was due, and
+// goroutines that run in step would starve some members; with no bound, a member
+// that was long busy would win every tie for as long.
+const arrears = 8
+
+// advance moves the turn of a member that was picked at turn, and the clock.
 // Losing a race here costs a turn, never a count.
-func (p *Pool) advance(m *member, now, turn uint64) {
+func (p *Pool) advance(m *member, turn, now uint64) {
 	old := m.turn.Load()
-	if !before(old, now) || !m.turn.CompareAndSwap(old, now+m.stride) {
+	if !before(old, turn) || !m.turn.CompareAndSwap(old, turn+m.stride) {
 		m.turn.Add(m.stride)
 	}
-	if turn != now {
+	if before(now, turn) {
 		p.clock.CompareAndSwap(now, turn)
 	}
 }

@@ -18,7 +18,7 @@ type member struct {
 }
 
 func newSet(all []*Backend) *set {
-	s := &set{all: all}
+	s := &set{all: all, primary: make([]member, 0, len(all))}
 	for _, b := range all {
 		spec := b.spec.Load()
 		w := spec.weight()
