@@ -62,11 +62,11 @@ func (p *Parser) decodeExtension(typ uint16, data cursor) (err error) {
 	case extALPN:
 		h.ALPN, err = p.decodeALPN(data)
 	case extSupportedVersions:
-		h.Versions, err = p.vectorOfUint16("supported_versions", (*cursor).vector8, data)
+		h.Versions, err = p.vectorOfUint16("supported_versions", 1, data)
 	case extSupportedGroups:
-		h.Groups, err = p.vectorOfUint16("supported_groups", (*cursor).vector16, data)
+		h.Groups, err = p.vectorOfUint16("supported_groups", 2, data)
 	case extSignatureAlgorithms:
-		h.SignatureSchemes, err = p.vectorOfUint16("signature_algorithms", (*cursor).vector16, data)
+		h.SignatureSchemes, err = p.vectorOfUint16("signature_algorithms", 2, data)
 	case extKeyShare:
 		h.KeyShares, err = p.decodeKeyShares(data)
 	case extECH:
@@ -75,9 +75,10 @@ func (p *Parser) decodeExtension(typ uint16, data cursor) (err error) {
 	return err
 }
 
-// vectorOfUint16 decodes an extension that is one vector of uint16 values.
-func (p *Parser) vectorOfUint16(what string, vector func(*cursor, string) (cursor, error), data cursor) ([]uint16, error) {
-	list, err := vector(&data, what)
+// vectorOfUint16 decodes an extension that is one vector of uint16 values, with a length
+// of width bytes.
+func (p *Parser) vectorOfUint16(what string, width int, data cursor) ([]uint16, error) {
+	list, err := data.vector(what, width)
 	if err != nil {
 		return nil, err
 	}

@@ -86,23 +86,21 @@ func (c *cursor) take(what string, n int) (cursor, error) {
 	return s, nil
 }
 
-// vector8 reads a vector with a length of one byte.
-func (c *cursor) vector8(what string) (cursor, error) {
-	n, err := c.take(what, 1)
+// vector reads a vector with a length of width bytes.
+func (c *cursor) vector(what string, width int) (cursor, error) {
+	length, err := c.take(what, width)
 	if err != nil {
 		return nil, err
 	}
-	return c.take(what, int(n[0]))
+	n := 0
+	for _, b := range length {
+		n = n<<8 | int(b)
+	}
+	return c.take(what, n)
 }
 
-// vector16 reads a vector with a length of two bytes.
-func (c *cursor) vector16(what string) (cursor, error) {
-	n, err := c.take(what, 2)
-	if err != nil {
-		return nil, err
-	}
-	return c.take(what, int(n[0])<<8|int(n[1]))
-}
+func (c *cursor) vector8(what string) (cursor, error)  { return c.vector(what, 1) }
+func (c *cursor) vector16(what string) (cursor, error) { return c.vector(what, 2) }
 
 // end checks that nothing is left behind what.
 func (c *cursor) end(what string) error {
