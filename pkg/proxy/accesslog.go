@@ -1,0 +1,407 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+)
+
+// LogFormat is how an [AccessLog] writes a record.
+type LogFormat uint8
+
+// The formats. Both have the same keys in the same order, one record a line.
+//
+// TextLog is key=value. What never came to pass is "-". The text of others (sni,
+// alpn, error, client_cn) is always quoted as Go's %q does, names of the
+// configuration where they would not be one word otherwise.
+//
+// JSONLog is an object. What never came to pass is "" among the strings and null
+// among the numbers and in resumed.
+//
+// Times in milliseconds have three decimals.
+const (
+	TextLog LogFormat = iota
+	JSONLog
+)
+
+// accessBuffer is how much an AccessLog gathers while a write is under way; beyond
+// it Write waits.
+const accessBuffer = 1 << 20
+
+// AccessLogOptions are the options of NewAccessLog. Its zero value is text, and
+// silence about failures.
+type AccessLogOptions struct {
+	Format LogFormat
+	// Failed is told of the first of a row of failed writes, from Run's goroutine.
+	Failed func(error)
+}
+
+// An AccessLog writes records to a writer, one a line. What comes in while the
+// writer is busy goes out by its next call; when it is idle, a record goes out at
+// once. Records that the writer refuses are lost and counted: a full disk ends no
+// service.
+//
+// Write is for one goroutine; the other methods may be called from any.
+type AccessLog struct {
+	failed func(error)
+	some   chan struct{} // the buffer is not empty
+	lost   atomic.Uint64
+
+	out sync.Mutex // held while w is written to or changed; taken before mu
+	w   io.Writer
+
+	mu      sync.Mutex // guards the fields below
+	room    sync.Cond
+	format  LogFormat
+	buf     []byte
+	spare   []byte // the buffer last written out
+	records uint64 // in buf
+	closed  bool
+}
+
+// NewAccessLog returns a log to w, which is written to while [AccessLog.Run] runs.
+func NewAccessLog(w io.Writer, o AccessLogOptions) *AccessLog {
+	l := &AccessLog{failed: o.Failed, some: make(chan struct{}, 1), w: w, format: o.Format}
+	l.room.L = &l.mu
+	return l
+}
+
+// Write adds a record, which it does not keep. A client that left without a byte
+// (a port scan, a TCP check) is none worth a line. It waits while the buffer is
+// full, and does nothing once Run has returned.
+func (l *AccessLog) Write(r *Record) {
+	if r.Outcome == NoHello && !r.Bytes {
+		return
+	}
+	l.mu.Lock()
+	for len(l.buf) >= accessBuffer && !l.closed {
+		l.room.Wait()
+	}
+	if l.closed {
+		l.mu.Unlock()
+		l.lost.Add(1)
+		return
+	}
+	l.buf = appendRecord(l.buf, r, l.format)
+	l.records++
+	l.mu.Unlock()
+	select {
+	case l.some <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes records out until ctx is done, and then those that are left. It
+// returns nil.
+func (l *AccessLog) Run(ctx context.Context) error {
+	failing := false
+	flush := func() {
+		err := l.flush()
+		if err != nil && !failing && l.failed != nil {
+			l.failed(err)
+		}
+		failing = err != nil
+	}
+	for ctx.Err() == nil {
+		select {
+		case <-l.some:
+			flush()
+		case <-ctx.Done():
+		}
+	}
+	l.mu.Lock()
+	l.closed = true
+	l.room.Broadcast()
+	l.mu.Unlock()
+	flush()
+	return nil
+}
+
+// Redirect makes w and format those of all further records. What was written before
+// goes to the former writer, which is not used again once Redirect has returned.
+// The error is of that last write.
+func (l *AccessLog) Redirect(w io.Writer, format LogFormat) error {
+	l.out.Lock()
+	defer l.out.Unlock()
+	l.mu.Lock()
+	last, records := l.buf, l.records
+	l.buf, l.records, l.format = nil, 0, format
+	l.room.Broadcast()
+	l.mu.Unlock()
+	err := l.write(last, records)
+	l.w = w
+	return err
+}
+
+// Lost counts the records that could not be written.
+func (l *AccessLog) Lost() uint64 { return l.lost.Load() }
+
+// flush writes the buffer out and makes room in it.
+func (l *AccessLog) flush() error {
+	l.out.Lock()
+	defer l.out.Unlock()
+	l.mu.Lock()
+	full, records := l.buf, l.records
+	l.buf, l.spare, l.records = l.spare[:0], nil, 0
+	l.room.Broadcast()
+	l.mu.Unlock()
+	err := l.write(full, records)
+	l.mu.Lock()
+	l.spare = full
+	l.mu.Unlock()
+	return err
+}
+
+func (l *AccessLog) write(b []byte, records uint64) error {
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := l.w.Write(b)
+	if err != nil {
+		l.lost.Add(records)
+	}
+	return err
+}
+
+// appendRecord appends r as one line. It allocates nothing but b's growth.
+func appendRecord(b []byte, r *Record, f LogFormat) []byte {
+	e := lineEncoder{b: b, json: f == JSONLog}
+	secured := r.TLSVersion != 0
+	e.key("time").time(r.Time)
+	e.key("id").id(r.ID)
+	e.key("listener").name(r.Listener)
+	e.key("client").address(r.Client)
+	e.key("peer").address(r.Peer)
+	e.key("sni").foreign(r.SNI)
+	e.key("alpn").foreign(r.ALPN)
+	e.key("ja4").ja4(&r.JA4)
+	e.key("route").name(r.Route)
+	e.key("mode").name(wordIf(r.Routed, r.Mode.String()))
+	e.key("pool").name(r.Pool)
+	e.key("backend").name(r.Backend)
+	e.key("outcome").name(r.Outcome.String())
+	e.key("error").foreign(r.Error)
+	e.key("bytes_in").number(r.BytesIn)
+	e.key("bytes_out").number(r.BytesOut)
+	e.key("hello_ms").milliseconds(r.Hello)
+	e.key("dial_ms").milliseconds(r.Dial)
+	e.key("handshake_ms").milliseconds(r.Handshake)
+	e.key("duration_ms").milliseconds(r.Duration)
+	e.key("tls_version").name(versionWord(r.TLSVersion))
+	e.key("cipher").name(cipherWord(r.Cipher))
+	e.key("client_cn").foreign(r.ClientCN)
+	e.key("resumed").boolean(secured, r.Resumed)
+	e.key("retries").number(int64(r.Retries))
+	e.key("queue_ms").milliseconds(r.Queue)
+	e.key("ended_by").name(r.EndedBy.String())
+	return e.end()
+}
+
+func wordIf(ok bool, word string) string {
+	if ok {
+		return word
+	}
+	return ""
+}
+
+func versionWord(v uint16) string {
+	switch v {
+	case 0:
+		return ""
+	case tls.VersionTLS12:
+		return "1.2"
+	case tls.VersionTLS13:
+		return "1.3"
+	}
+	return tls.VersionName(v)
+}
+
+// cipherWord is the suite's name in the IANA registry. Those that a terminated
+// session can have are here by name because tls.CipherSuiteName allocates.
+func cipherWord(c uint16) string {
+	switch c {
+	case 0:
+		return ""
+	case tls.TLS_AES_128_GCM_SHA256:
+		return "TLS_AES_128_GCM_SHA256"
+	case tls.TLS_AES_256_GCM_SHA384:
+		return "TLS_AES_256_GCM_SHA384"
+	case tls.TLS_CHACHA20_POLY1305_SHA256:
+		return "TLS_CHACHA20_POLY1305_SHA256"
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:
+		return "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+	case tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:
+		return "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:
+		return "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"
+	case tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:
+		return "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"
+	case tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256:
+		return "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"
+	case tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		return "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"
+	}
+	return tls.CipherSuiteName(c)
+}
+
+// A lineEncoder appends keys and values in one of the formats.
+type lineEncoder struct {
+	b     []byte
+	json  bool
+	begun bool
+}
+
+func (e *lineEncoder) key(k string) *lineEncoder {
+	switch {
+	case e.json && e.begun:
+		e.b = append(e.b, ',', '"')
+	case e.json:
+		e.b = append(e.b, '{', '"')
+	case e.begun:
+		e.b = append(e.b, ' ')
+	}
+	e.begun = true
+	e.b = append(e.b, k...)
+	if e.json {
+		e.b = append(e.b, '"', ':')
+	} else {
+		e.b = append(e.b, '=')
+	}
+	return e
+}
+
+func (e *lineEncoder) end() []byte {
+	if e.json {
+		e.b = append(e.b, '}')
+	}
+	return append(e.b, '\n')
+}
+
+// empty is a value that never came to pass: a string, or a number.
+func (e *lineEncoder) empty(null string) {
+	if !e.json {
+		null = "-"
+	}
+	e.b = append(e.b, null...)
+}
+
+// quote opens and closes a string that needs no escapes.
+func (e *lineEncoder) quote() {
+	if e.json {
+		e.b = append(e.b, '"')
+	}
+}
+
+func (e *lineEncoder) time(t time.Time) {
+	e.quote()
+	e.b = t.UTC().AppendFormat(e.b, "2006-01-02T15:04:05.000Z07:00")
+	e.quote()
+}
+
+func (e *lineEncoder) id(id SessionID) {
+	e.quote()
+	e.b = id.Append(e.b)
+	e.quote()
+}
+
+func (e *lineEncoder) address(a netip.AddrPort) {
+	if !a.IsValid() {
+		e.empty(`""`)
+		return
+	}
+	e.quote()
+	e.b = a.AppendTo(e.b)
+	e.quote()
+}
+
+func (e *lineEncoder) ja4(f *[36]byte) {
+	if f[0] == 0 {
+		e.empty(`""`)
+		return
+	}
+	e.quote()
+	e.b = append(e.b, f[:]...)
+	e.quote()
+}
+
+// name is a word of ours or of the configuration.
+func (e *lineEncoder) name(s string) {
+	switch {
+	case s == "":
+		e.empty(`""`)
+	case e.json:
+		e.b = appendJSONString(e.b, s)
+	case isWord(s):
+		e.b = append(e.b, s...)
+	default:
+		e.b = strconv.AppendQuote(e.b, s)
+	}
+}
+
+// foreign is the text of somebody else.
+func (e *lineEncoder) foreign(s string) {
+	switch {
+	case s == "":
+		e.empty(`""`)
+	case e.json:
+		e.b = appendJSONString(e.b, s)
+	default:
+		e.b = strconv.AppendQuote(e.b, s)
+	}
+}
+
+func (e *lineEncoder) number(n int64) { e.b = strconv.AppendInt(e.b, n, 10) }
+
+func (e *lineEncoder) boolean(known, v bool) {
+	if !known {
+		e.empty("null")
+		return
+	}
+	e.b = strconv.AppendBool(e.b, v)
+}
+
+// milliseconds appends d with three decimals; a negative d never came to pass.
+func (e *lineEncoder) milliseconds(d time.Duration) {
+	if d < 0 {
+		e.empty("null")
+		return
+	}
+	us := d.Microseconds()
+	e.b = strconv.AppendInt(e.b, us/1000, 10)
+	us %= 1000
+	e.b = append(e.b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
+}
+
+// isWord reports whether s stands by itself in a line of text.
+func isWord(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '=' || c == '\\' {
+			return false
+		}
+	}
+	return s != "-"
+}
+
+// appendJSONString appends s as a JSON string (RFC 8259 §7); bytes that are no UTF-8
+// become U+FFFD.
+func appendJSONString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r < ' ' || r == 0x7f:
+			b = append(b, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+		default:
+			b = utf8.AppendRune(b, r)
+		}
+	}
+	return append(b, '"')
+}
