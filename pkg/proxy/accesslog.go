@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"io"
 	"net/netip"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -30,143 +28,84 @@ const (
 	JSONLog
 )
 
-// accessBuffer is how much an AccessLog gathers while a write is under way; beyond
-// it Write waits.
-const accessBuffer = 1 << 20
+// accessBuffer is how much an AccessLog gathers before it writes by itself.
+const accessBuffer = 64 << 10
 
-// AccessLogOptions are the options of NewAccessLog. Its zero value is text, and
-// silence about failures.
-type AccessLogOptions struct {
-	Format LogFormat
-	// Failed is told of the first of a row of failed writes, from Run's goroutine.
-	Failed func(error)
-}
-
-// An AccessLog writes records to a writer, one a line. What comes in while the
-// writer is busy goes out by its next call; when it is idle, a record goes out at
-// once. Records that the writer refuses are lost and counted: a full disk ends no
-// service.
+// An AccessLog writes records to a writer, one a line, many by one call. Records
+// that the writer refuses are lost and counted: a full disk ends no service.
 //
-// Write is for one goroutine; the other methods may be called from any.
+// Write and Flush are what [Options] call Access and Flush. All methods may be
+// called from any goroutine, and wait for a write that is under way: not from a
+// loop.
 type AccessLog struct {
 	failed func(error)
-	some   chan struct{} // the buffer is not empty
-	lost   atomic.Uint64
-
-	out sync.Mutex // held while w is written to or changed; taken before mu
-	w   io.Writer
 
 	mu      sync.Mutex // guards the fields below
-	room    sync.Cond
+	w       io.Writer
 	format  LogFormat
 	buf     []byte
-	spare   []byte // the buffer last written out
 	records uint64 // in buf
-	closed  bool
+	lost    uint64
+	failing bool
 }
 
-// NewAccessLog returns a log to w, which is written to while [AccessLog.Run] runs.
-func NewAccessLog(w io.Writer, o AccessLogOptions) *AccessLog {
-	l := &AccessLog{failed: o.Failed, some: make(chan struct{}, 1), w: w, format: o.Format}
-	l.room.L = &l.mu
-	return l
+// NewAccessLog returns a log to w. failed, which may be nil, is told of the first of
+// a row of failed writes; it must not call the log.
+func NewAccessLog(w io.Writer, format LogFormat, failed func(error)) *AccessLog {
+	return &AccessLog{w: w, format: format, failed: failed}
 }
 
 // Write adds a record, which it does not keep. A client that left without a byte
-// (a port scan, a TCP check) is none worth a line. It waits while the buffer is
-// full, and does nothing once Run has returned.
+// (a port scan, a TCP check) is none worth a line.
 func (l *AccessLog) Write(r *Record) {
 	if r.Outcome == NoHello && !r.Bytes {
 		return
 	}
 	l.mu.Lock()
-	for len(l.buf) >= accessBuffer && !l.closed {
-		l.room.Wait()
-	}
-	if l.closed {
-		l.mu.Unlock()
-		l.lost.Add(1)
-		return
-	}
+	defer l.mu.Unlock()
 	l.buf = appendRecord(l.buf, r, l.format)
 	l.records++
-	l.mu.Unlock()
-	select {
-	case l.some <- struct{}{}:
-	default:
+	if len(l.buf) >= accessBuffer {
+		l.flushLocked()
 	}
 }
 
-// Run writes records out until ctx is done, and then those that are left. It
-// returns nil.
-func (l *AccessLog) Run(ctx context.Context) error {
-	failing := false
-	flush := func() {
-		err := l.flush()
-		if err != nil && !failing && l.failed != nil {
-			l.failed(err)
-		}
-		failing = err != nil
-	}
-	for ctx.Err() == nil {
-		select {
-		case <-l.some:
-			flush()
-		case <-ctx.Done():
-		}
-	}
+// Flush writes out what Write has gathered.
+func (l *AccessLog) Flush() {
 	l.mu.Lock()
-	l.closed = true
-	l.room.Broadcast()
-	l.mu.Unlock()
-	flush()
-	return nil
+	defer l.mu.Unlock()
+	l.flushLocked()
 }
 
-// Redirect makes w and format those of all further records. What was written before
-// goes to the former writer, which is not used again once Redirect has returned.
-// The error is of that last write.
-func (l *AccessLog) Redirect(w io.Writer, format LogFormat) error {
-	l.out.Lock()
-	defer l.out.Unlock()
+// Redirect makes w and format those of all further records. The former writer gets
+// what was written before and is not used again once Redirect has returned.
+func (l *AccessLog) Redirect(w io.Writer, format LogFormat) {
 	l.mu.Lock()
-	last, records := l.buf, l.records
-	l.buf, l.records, l.format = nil, 0, format
-	l.room.Broadcast()
-	l.mu.Unlock()
-	err := l.write(last, records)
-	l.w = w
-	return err
+	defer l.mu.Unlock()
+	l.flushLocked()
+	l.w, l.format = w, format
 }
 
 // Lost counts the records that could not be written.
-func (l *AccessLog) Lost() uint64 { return l.lost.Load() }
-
-// flush writes the buffer out and makes room in it.
-func (l *AccessLog) flush() error {
-	l.out.Lock()
-	defer l.out.Unlock()
+func (l *AccessLog) Lost() uint64 {
 	l.mu.Lock()
-	full, records := l.buf, l.records
-	l.buf, l.spare, l.records = l.spare[:0], nil, 0
-	l.room.Broadcast()
-	l.mu.Unlock()
-	err := l.write(full, records)
-	l.mu.Lock()
-	l.spare = full
-	l.mu.Unlock()
-	return err
+	defer l.mu.Unlock()
+	return l.lost
 }
 
-func (l *AccessLog) write(b []byte, records uint64) error {
-	if len(b) == 0 {
-		return nil
+func (l *AccessLog) flushLocked() {
+	if len(l.buf) == 0 {
+		return
 	}
-	_, err := l.w.Write(b)
+	_, err := l.w.Write(l.buf)
 	if err != nil {
-		l.lost.Add(records)
+		l.lost += l.records
+		if !l.failing && l.failed != nil {
+			l.failed(err)
+		}
 	}
-	return err
+	l.failing = err != nil
+	l.buf, l.records = l.buf[:0], 0
 }
 
 // appendRecord appends r as one line. It allocates nothing but b's growth.

@@ -2,14 +2,10 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/netip"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -154,92 +150,80 @@ func TestAppendRecordAllocates(t *testing.T) {
 	}
 }
 
-// runLog runs a log until the test or the returned func ends it.
-func runLog(t *testing.T, w io.Writer, o AccessLogOptions) (*AccessLog, func()) {
-	t.Helper()
-	l := NewAccessLog(w, o)
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := l.Run(ctx); err != nil {
-			t.Errorf("got %v, want nil", err)
-		}
-	})
-	stop := func() { cancel(); wg.Wait() }
-	t.Cleanup(stop)
-	return l, stop
+// countingWriter keeps what is written and counts the calls.
+type countingWriter struct {
+	bytes.Buffer
+	calls int
 }
 
-func TestAccessLogWritesWhenIdle(t *testing.T) {
-	r, w := io.Pipe()
-	l, stop := runLog(t, w, AccessLogOptions{})
+func (w *countingWriter) Write(b []byte) (int, error) {
+	w.calls++
+	return w.Buffer.Write(b)
+}
+
+func TestAccessLogGathers(t *testing.T) {
+	var out countingWriter
+	l := NewAccessLog(&out, TextLog, nil)
+	l.Flush()
 	l.Write(&Record{Outcome: NoHello}) // not a byte: no line
-	l.Write(bareRecord())
-	want := string(appendRecord(nil, bareRecord(), TextLog))
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
-		t.Fatalf("got %q, %v; want %q", got, err, want)
+	l.Flush()
+	if out.calls != 0 {
+		t.Fatalf("got %d calls for nothing, want 0", out.calls)
 	}
 	l.Write(&Record{Outcome: NoHello, Bytes: true})
-	go r.Close()
-	stop()
-	if l.Lost() > 1 {
-		t.Errorf("got %d lost, want at most the last", l.Lost())
+	l.Write(bareRecord())
+	l.Flush()
+	if got := bytes.Count(out.Bytes(), []byte("\n")); got != 2 || out.calls != 1 {
+		t.Fatalf("got %d lines by %d calls, want 2 by 1", got, out.calls)
 	}
-}
-
-func TestAccessLogRunWritesTheRest(t *testing.T) {
-	var out bytes.Buffer
-	l := NewAccessLog(&out, AccessLogOptions{})
-	for range 3 {
+	for out.calls == 1 { // without a Flush
 		l.Write(bareRecord())
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := l.Run(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Count(out.String(), "\n"); got != 3 {
-		t.Errorf("got %d lines, want 3", got)
-	}
-	l.Write(bareRecord())
-	if got := l.Lost(); got != 1 {
-		t.Errorf("got %d lost after Run, want 1", got)
+	if got := out.Len(); got < accessBuffer {
+		t.Errorf("got %d bytes, want a full buffer of %d", got, accessBuffer)
 	}
 }
 
+// brokenWriter fails for as long as err is set.
 type brokenWriter struct{ err error }
 
-func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
+func (w *brokenWriter) Write(b []byte) (int, error) { return len(b), w.err }
 
 func TestAccessLogCountsWhatIsLost(t *testing.T) {
 	full := errors.New("no space left on device")
-	told := make(chan error, 10)
-	l, stop := runLog(t, brokenWriter{full}, AccessLogOptions{Failed: func(err error) { told <- err }})
-	for range 5 {
-		l.Write(bareRecord())
+	w := &brokenWriter{full}
+	var told []error
+	l := NewAccessLog(w, TextLog, func(err error) { told = append(told, err) })
+	write := func(n int) {
+		for range n {
+			l.Write(bareRecord())
+		}
+		l.Flush()
 	}
-	if got := <-told; !errors.Is(got, full) {
-		t.Errorf("got %v, want %v", got, full)
-	}
-	stop()
+	write(3)
+	write(2)
 	if got := l.Lost(); got != 5 {
 		t.Errorf("got %d lost, want 5", got)
 	}
-	if got := len(told); got != 0 {
-		t.Errorf("got told %d times more, want 0", got)
+	if len(told) != 1 || !errors.Is(told[0], full) {
+		t.Errorf("got told %v, want once", told)
+	}
+	w.err = nil
+	write(1)
+	w.err = full
+	write(1)
+	if got := l.Lost(); got != 6 || len(told) != 2 {
+		t.Errorf("got %d lost and told %d times, want 6 and 2", got, len(told))
 	}
 }
 
 func TestAccessLogRedirect(t *testing.T) {
 	var before, after bytes.Buffer
-	l, stop := runLog(t, &before, AccessLogOptions{})
+	l := NewAccessLog(&before, TextLog, nil)
 	l.Write(bareRecord())
-	if err := l.Redirect(&after, JSONLog); err != nil {
-		t.Fatal(err)
-	}
+	l.Redirect(&after, JSONLog)
 	l.Write(fullRecord())
-	stop()
+	l.Flush()
 	if got, want := before.String(), string(appendRecord(nil, bareRecord(), TextLog)); got != want {
 		t.Errorf("before: got %q, want %q", got, want)
 	}
