@@ -1,0 +1,103 @@
+package terminate
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// flushLimit bounds the wait for the last bytes before a RST where there is no
+// fin timeout; politeLimit bounds the write of a close_notify at a drain.
+const (
+	flushLimit  = 30 * time.Second
+	politeLimit = time.Second
+)
+
+// stream returns where the plain text of the side is read and written.
+func (s Side) stream() io.ReadWriter {
+	if s.TLS != nil {
+		return s.TLS
+	}
+	return s.Conn
+}
+
+// closeWrite tells the side that no more bytes come: close_notify if it speaks
+// TLS, then FIN, for peers that wait for that. An error means that the side is
+// gone or cannot be told; it then gets a FIN alone, which is no orderly end
+// of TLS, and its reader reports what happened.
+func (s Side) closeWrite() {
+	if s.TLS != nil {
+		// crypto/tls gives the alert five seconds, too few when the peer reads
+		// slowly and its window is full. The session's own timeouts bound it.
+		s.Conn.holdTime.Store(true)
+		_ = s.TLS.CloseWrite()
+	}
+	_ = s.Conn.CloseWrite()
+}
+
+// close closes both sides as the result demands.
+func (r *relay) close(ctx context.Context, result Result) {
+	client, backend := r.client, r.backend
+	switch result.Reason {
+	case Clean:
+		if r.up.cut {
+			r.flush(ctx, backend.Conn)
+			_ = backend.Conn.Abort()
+		}
+	case ClientReset, ClientTruncated:
+		r.flush(ctx, backend.Conn)
+		_ = backend.Conn.Abort()
+		_ = client.Conn.Abort()
+	case BackendReset, BackendTruncated:
+		_ = backend.Conn.Abort()
+		r.flush(ctx, client.Conn)
+		_ = client.Conn.Abort()
+	case Canceled:
+		if errors.Is(result.Err, ErrDrain) {
+			client.closePolitely(r.down.busy)
+			backend.closePolitely(r.up.busy)
+			break
+		}
+		_ = client.Conn.Abort()
+		_ = backend.Conn.Abort()
+	case IdleTimeout, FinTimeout:
+		_ = client.Conn.Abort()
+		_ = backend.Conn.Abort()
+	}
+	// What is closed already stays closed; the error says only that.
+	_ = client.Conn.Close()
+	_ = backend.Conn.Close()
+}
+
+// closePolitely ends a side at a drain, in order unless bytes for it were on
+// the way.
+func (s Side) closePolitely(busy bool) {
+	if busy {
+		_ = s.Conn.Abort()
+		return
+	}
+	_ = s.Conn.raw.SetWriteDeadline(time.Now().Add(politeLimit))
+	s.closeWrite()
+	_ = s.Conn.Close()
+}
+
+// flush waits until the peer of c has acknowledged everything, since the RST
+// that follows drops what it has not. It gives up after the fin timeout and
+// when ctx ends.
+func (r *relay) flush(ctx context.Context, c *Conn) {
+	limit := r.o.Fin
+	if limit <= 0 {
+		limit = flushLimit
+	}
+	deadline := time.Now().Add(limit)
+	// The kernel does not tell when a send queue runs empty, so ask, ever more
+	// seldom.
+	for pause := time.Millisecond; c.unsent() > 0 && time.Now().Before(deadline); pause = min(2*pause, 100*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}

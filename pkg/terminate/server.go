@@ -1,0 +1,94 @@
+// Package terminate ends the TLS of a client with crypto/tls and passes its
+// bytes on, in plain text or in fresh TLS.
+//
+// The life of a session: [NewConn] takes a socket and the bytes already peeked,
+// [Handshake] speaks to the client by a [ServerConfig], the caller picks and
+// dials a backend, [Backend.Client] speaks TLS to it if need be, and [Relay]
+// copies both ways until both have ended and closes both.
+//
+// What the package is for is told by Relay: the end of one side reaches the
+// other as what it was. An orderly end stays one and leaves the other direction
+// open; a stream that was cut is never passed on as if it were whole.
+//
+// It knows nothing of routes, pools or logs.
+package terminate
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/snicketlb/snicket/pkg/certs"
+)
+
+// ErrNoCertificate is wrapped by the error of [Handshake] if no certificate
+// covers the name in the hello. The client has been sent the alert
+// unrecognized_name.
+var ErrNoCertificate = errors.New("no certificate covers the server name")
+
+// ServerOptions describe the TLS that a route speaks to its clients.
+type ServerOptions struct {
+	// Store holds the certificates; required.
+	Store *certs.Store
+	// ALPN are the application protocols offered, the preferred one first;
+	// none if empty, and a client's wishes are then ignored (RFC 7301 §3.2).
+	ALPN []string
+	// MinVersion is tls.VersionTLS12 or tls.VersionTLS13; 0 for TLS 1.2.
+	MinVersion uint16
+}
+
+// ServerConfig returns the configuration for [Handshake]: TLS 1.2 and 1.3, key
+// exchange by ECDHE alone and in TLS 1.3 by X25519MLKEM768 first, AEAD ciphers,
+// no compression or renegotiation. Make one per route: session tickets are
+// encrypted with keys of the configuration's own, so no session is resumed on
+// another route. It is safe for concurrent use.
+func ServerConfig(o ServerOptions) *tls.Config {
+	store := o.Store
+	return &tls.Config{
+		MinVersion:   max(o.MinVersion, tls.VersionTLS12),
+		CipherSuites: cipherSuites(),
+		NextProtos:   slices.Clone(o.ALPN),
+		// Neither a certificate nor an error, and none in Certificates, makes
+		// crypto/tls answer unrecognized_name; an error would make it
+		// internal_error.
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			cert := store.Select(strings.ToLower(hello.ServerName), hello)
+			if c, ok := hello.Conn.(*Conn); ok && cert == nil {
+				c.noCert.Store(true)
+			}
+			return cert, nil
+		},
+	}
+}
+
+// cipherSuites are those of TLS 1.2; TLS 1.3 has only such (RFC 8446 §B.4).
+func cipherSuites() []uint16 {
+	return []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	}
+}
+
+// Handshake does the server's side of the handshake on conn. What was agreed on
+// is in the ConnectionState of the result.
+//
+// When ctx ends first, conn is closed and ctx's error returned. On any other
+// error conn is left open and an alert may be on its way: close it with
+// [Conn.CloseLinger]. The error wraps [ErrNoCertificate] if that was the cause.
+func Handshake(ctx context.Context, conn *Conn, cfg *tls.Config) (*tls.Conn, error) {
+	t := tls.Server(conn, cfg)
+	if err := t.HandshakeContext(ctx); err != nil {
+		if conn.noCert.Load() {
+			return nil, fmt.Errorf("handshake with the client: %w", ErrNoCertificate)
+		}
+		return nil, fmt.Errorf("handshake with the client: %w", err)
+	}
+	return t, nil
+}
