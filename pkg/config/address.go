@@ -124,6 +124,9 @@ func parseAddress(s, dir string) (Address, error) {
 		path, err := unixPath(path, dir)
 		return Address{Kind: AddressUnix, Path: path}, err
 	}
+	if strings.Contains(s, "://") {
+		return Address{}, complain(hint, "backend %q is a URL", s)
+	}
 	host, portText, err := net.SplitHostPort(s)
 	if err != nil {
 		if ip, err := netip.ParseAddr(s); err == nil {

@@ -14,7 +14,7 @@ func (d *decoder) check(c *Config, routes []routeSource) {
 	for i, r := range c.Routes {
 		src := routes[i]
 		d.checkDefaultCertificate(r, src)
-		if r.Pool == "" {
+		if r.Mode == Reject {
 			continue
 		}
 		p := c.pool(r.Pool)
@@ -33,22 +33,31 @@ func (d *decoder) check(c *Config, routes []routeSource) {
 			d.checkPlain(r, p, warned)
 		}
 	}
+	d.checkTies(c.Routes)
+	if len(c.Routes) > 0 && !d.problems.bad() {
+		d.checkUnused(c, used)
+	}
+}
+
+// checkUnused warns of what no route names. It waits until all routes are read well:
+// a misspelled name would show twice.
+func (d *decoder) checkUnused(c *Config, used map[string]bool) {
+	const hint = "drop it, or name it in a route"
 	for _, p := range c.Pools {
-		if !used[p.Name] && len(c.Routes) > 0 {
-			d.warning(p.Pos, "drop it, or name it in a route", "no route uses pool %q", p.Name)
+		if !used[p.Name] {
+			d.warning(p.Pos, hint, "no route uses pool %q", p.Name)
 		}
 	}
 	for _, l := range c.Listeners {
-		if len(c.Routes) > 0 && !slices.ContainsFunc(c.Routes, func(r Route) bool { return slices.Contains(r.Listeners, l.Name) }) {
-			d.warning(l.Pos, "drop it, or name it in a route", "no route listens on %q", l.Name)
+		if !slices.ContainsFunc(c.Routes, func(r Route) bool { return slices.Contains(r.Listeners, l.Name) }) {
+			d.warning(l.Pos, hint, "no route listens on %q", l.Name)
 		}
 	}
-	d.checkTies(c.Routes)
 }
 
 func (d *decoder) missingPool(c *Config, r Route, src routeSource) {
 	v := src.table.get("pool")
-	if v == nil { // its own, which was refused above
+	if v == nil || v.kind != kindString { // refused where it was read
 		return
 	}
 	var known []string
@@ -56,6 +65,9 @@ func (d *decoder) missingPool(c *Config, r Route, src routeSource) {
 		known = append(known, p.Name)
 	}
 	hint := fmt.Sprintf("declare [pools.%s]", bareOrQuoted(r.Pool))
+	if r.Pool == "" {
+		hint = "name one"
+	}
 	if near := nearest(r.Pool, known); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}

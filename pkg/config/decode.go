@@ -174,7 +174,7 @@ func (d *decoder) checkOverlap(have []Listener, l Listener) {
 			d.problem(l.Pos, "give one of them another address", "address %q is also that of listener %q at %s", l.Address, other.Name, other.Pos)
 		default:
 			d.problem(l.Pos, `":443" is all of IPv4 and IPv6; write "0.0.0.0:443" and "[::]:443" for one of them alone`,
-				"address %q takes in part of %q, that of listener %q at %s", l.Address, other.Address, other.Name, other.Pos)
+				"address %q overlaps %q, that of listener %q at %s", l.Address, other.Address, other.Name, other.Pos)
 		}
 	}
 }
@@ -187,7 +187,7 @@ func (d *decoder) checkName(at Position, what, name string) {
 	const hint = `use letters, digits, "-", "_" and "."`
 	switch {
 	case name == "":
-		d.problem(at, hint, "%s without a name", what)
+		d.problem(at, hint, "the name of a %s is empty", what)
 	case len(name) > maxName:
 		d.problem(at, "choose a shorter one", "name of a %s of %d bytes, limit %d", what, len(name), maxName)
 	case printable(name) != nil || strings.ContainsAny(name, "/ \"="):

@@ -26,12 +26,13 @@ func isGlob(path string) bool { return strings.ContainsAny(path, "*?[") }
 // passes over names that begin with a dot, which are an editor's or a package
 // manager's, unless the pattern asks for them.
 func expand(pattern, dir string) ([]string, error) {
+	full := pattern
 	if !filepath.IsAbs(pattern) {
-		pattern = filepath.Join(quoteGlob(dir), pattern)
+		full = filepath.Join(quoteGlob(dir), pattern)
 	}
-	found, err := filepath.Glob(pattern)
+	found, err := filepath.Glob(full)
 	if err != nil {
-		return nil, complain("close the bracket, or write [[] for one that means itself", "pattern %q: %v", pattern, err)
+		return nil, complain("close the bracket, or write [[] for one that means itself", "%q: %v", pattern, err)
 	}
 	if !strings.HasPrefix(filepath.Base(pattern), ".") {
 		found = slices.DeleteFunc(found, func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") })

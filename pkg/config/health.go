@@ -58,7 +58,7 @@ func (d *decoder) checkProbeKeys(t table, kind ProbeKind) {
 	} {
 		for _, key := range group.keys {
 			if v := t.get(key); v != nil && !group.used {
-				d.problem(v.pos(), fmt.Sprintf("write kind = %s, or drop it", group.kinds), "%s has no effect on a %s probe", key, kind)
+				d.problem(v.pos(), fmt.Sprintf("write kind = %s, or drop it", group.kinds), "%s has no effect on a probe of kind %q", key, kind)
 			}
 		}
 	}

@@ -76,6 +76,10 @@ func (l *loader) file(src *source, path, text string) *value {
 func (l *loader) include(root table) {
 	for _, e := range root.entries("include") {
 		src := root.v.src
+		if e.text == "" {
+			l.d.problem(e.at, "drop it", "include has an empty name")
+			continue
+		}
 		if !isGlob(e.text) {
 			path := resolvePath(e.text, src.dir)
 			if slices.Contains(l.paths, path) {

@@ -65,6 +65,11 @@ func (ps Problems) Err() error {
 	return errors.Join(errs...)
 }
 
+// bad says that one of ps is no warning.
+func (ps Problems) bad() bool {
+	return slices.ContainsFunc(ps, func(p Problem) bool { return !p.Warning })
+}
+
 // Warnings returns the problems that are warnings.
 func (ps Problems) Warnings() Problems {
 	var ws Problems

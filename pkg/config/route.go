@@ -22,6 +22,9 @@ func (d *decoder) routes(root table, c *Config) []routeSource {
 	names := map[string]Position{}
 	v := root.get("routes")
 	if v == nil || len(v.array) == 0 {
+		if d.problems.bad() { // they may stand where the file could not be read
+			return nil
+		}
 		d.warning(root.at, `begin with [[routes]], hosts = ["…"], backends = ["…"]`, "no routes, so every client is refused")
 		return nil
 	}
@@ -57,7 +60,7 @@ func (d *decoder) route(t table, c *Config) (Route, routeSource) {
 	if len(r.Hosts) > 0 {
 		r.Name = r.Hosts[0].Pattern
 	}
-	if r.Name = t.string("name", r.Name); r.Name != "" || t.get("name") != nil {
+	if r.Name = t.string("name", r.Name); r.Name != "" || t.get("name") != nil && t.get("name").kind == kindString {
 		d.checkName(t.pos("name"), "route", r.Name)
 	}
 	src := routeSource{table: t, tls: t.sub("tls", routeTLSTable)}

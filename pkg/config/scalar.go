@@ -55,9 +55,12 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.Duration(n)*day + d, nil
 }
 
-// formatDuration writes d as parseDuration reads it, without the zero units that
-// Duration.String has.
+// formatDuration writes d as parseDuration reads it: whole days as such, and without
+// the zero units that Duration.String has.
 func formatDuration(d time.Duration) string {
+	if d > 0 && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

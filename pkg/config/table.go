@@ -121,7 +121,7 @@ func (t table) choice(key, byDefault string, options ...string) string {
 		return s
 	}
 	hint := fmt.Sprintf("write %s", quotedList(options))
-	if near := nearest(s, options); near != "" {
+	if near := nearest(s, options); near != "" && len(s) > 3 {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	t.d.problem(t.pos(key), hint, "%s is %q", key, s)
