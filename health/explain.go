@@ -46,7 +46,17 @@ func (a attempt) explain(phase string, err error) error {
 	if alert {
 		phase += ": alert from the backend"
 	}
-	return fmt.Errorf("%s: %s", phase, strings.TrimPrefix(err.Error(), "tls: "))
+	return fmt.Errorf("%s: %s", phase, brief(strings.TrimPrefix(err.Error(), "tls: ")))
+}
+
+// brief cuts a text that may quote what a backend sent to the length of a log
+// line.
+func brief(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
 // unverified returns the certificates that a handshake failed for.

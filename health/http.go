@@ -129,8 +129,8 @@ func (p *HTTP) request(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
-// maxBody is how much of an answer is read for the backend's sake, so that it
-// need not log a client that went away.
+// maxBody is how much of an answer is read: beyond the status for the backend's
+// sake, so that it need not log a client that went away.
 const maxBody = 64 << 10
 
 // exchange makes one request by HTTP/1.1 and returns its status.
@@ -138,10 +138,14 @@ func exchange(conn net.Conn, req *http.Request) (int, error) {
 	if err := req.Write(conn); err != nil {
 		return 0, err
 	}
-	// An answer's header is not bounded by ReadResponse.
-	br := bufio.NewReader(io.LimitReader(conn, maxBody))
+	// ReadResponse itself would read a header without an end to no end.
+	limited := &io.LimitedReader{R: conn, N: maxBody}
+	br := bufio.NewReader(limited)
 	for {
 		resp, err := http.ReadResponse(br, req)
+		if err != nil && limited.N <= 0 {
+			return 0, fmt.Errorf("header of more than %d bytes", maxBody)
+		}
 		if err != nil {
 			return 0, err
 		}
