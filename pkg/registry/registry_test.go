@@ -1,0 +1,155 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+func declared(line int, hosts ...string) *config.Config {
+	at := config.Position{File: "a.toml", Line: line}
+	c := &config.Config{
+		Listeners: []config.Listener{{Name: "https", Pos: at}},
+		Pools: []config.Pool{
+			{Name: "web", Pos: at, TLS: &config.PoolTLS{Pos: at}, Backends: []config.Backend{{Name: "a", Pos: at}}},
+			{Name: "web2", Pos: at, Health: config.Health{CA: config.File{Pos: at}}},
+		},
+	}
+	for _, h := range hosts {
+		c.Routes = append(c.Routes, config.Route{
+			Name: h, Pool: "web", Pos: at, Hosts: []config.Host{{Pattern: h, Pos: at}},
+			TLS: config.RouteTLS{Certificates: []config.Certificate{{Cert: "/c.pem", Pos: at}}},
+		})
+	}
+	return c
+}
+
+func backend(pool, id string) registry.Backend {
+	address := config.Address{Kind: config.AddressIP, AddrPort: netip.MustParseAddrPort("10.0.0.1:443")}
+	return registry.Backend{Pool: pool, ID: id, Address: address, Weight: 1}
+}
+
+func ids(bs []*registry.Backend) []string {
+	var out []string
+	for _, b := range bs {
+		out = append(out, b.ID)
+	}
+	return out
+}
+
+func TestDeclare(t *testing.T) {
+	r := registry.New()
+	if got := r.View().Meta(); got.Generation != 0 {
+		t.Errorf("got generation %d of an empty registry, want 0", got.Generation)
+	}
+	at := time.Unix(1, 0)
+	backends := []registry.Backend{backend("web", "b"), backend("web", "a"), backend("web2", "c")}
+	ch := r.Declare(declared(1, "a.test", "b.test"), backends, at)
+	if got, want := ch.Routes.Added, []string{"a.test", "b.test"}; !slices.Equal(got, want) || ch.Generation != 1 {
+		t.Errorf("got routes %v, generation %d; want %v, 1", got, ch.Generation, want)
+	}
+	before := r.View()
+	if got, want := ids(before.Backends("web")), []string{"a", "b"}; !slices.Equal(got, want) {
+		t.Errorf("got backends %v of web, want %v", got, want)
+	}
+
+	// The same some lines further down is no change, and its rows stay.
+	ch = r.Declare(declared(9, "a.test", "b.test"), backends, at)
+	for table, d := range map[string]registry.Difference{
+		"listeners": ch.Listeners, "routes": ch.Routes, "pools": ch.Pools, "backends": ch.Backends,
+	} {
+		if !d.Empty() {
+			t.Errorf("%s: got %+v for a file whose lines moved, want none", table, d)
+		}
+	}
+	after := r.View()
+	if got, want := after.Routes()[0], before.Routes()[0]; got != want {
+		t.Error("an unchanged row was written again")
+	}
+	if got := after.Meta(); got.Generation != 2 || !got.At.Equal(at) {
+		t.Errorf("got %+v, want generation 2 at %v", got, at)
+	}
+
+	// One route more, one gone; one backend changed, one gone.
+	backends[0].Weight = 5
+	ch = r.Declare(declared(9, "b.test", "c.test"), backends[:2], at)
+	if got := ch.Routes; !slices.Equal(got.Added, []string{"c.test"}) || !slices.Equal(got.Removed, []string{"a.test"}) {
+		t.Errorf("got routes %+v, want c.test added, a.test removed", got)
+	}
+	if got := ch.Backends; !slices.Equal(got.Changed, []string{"web/b"}) || !slices.Equal(got.Removed, []string{"web2/c"}) {
+		t.Errorf("got backends %+v, want web/b changed, web2/c removed", got)
+	}
+	if got := len(before.Routes()); got != 2 || before.Meta().Generation != 1 {
+		t.Errorf("a view changed: %d routes, generation %d", got, before.Meta().Generation)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	r := registry.New()
+	down := registry.Status{Pool: "web", ID: "a", State: health.Down, Since: time.Unix(5, 0), Why: "refused"}
+	r.Observe(down)
+	if got := r.View().Status("web", "a"); got.State != health.Unknown {
+		t.Errorf("got %+v of an undeclared backend, want unknown", got)
+	}
+	backends := []registry.Backend{backend("web", "a")}
+	c := declared(1, "a.test")
+	r.Declare(c, backends, time.Time{})
+	r.Observe(down)
+	if got := r.View().Status("web", "a"); got != down {
+		t.Errorf("got %+v, want %+v", got, down)
+	}
+	r.Declare(declared(1, "b.test"), backends, time.Time{})
+	if got := r.View().Status("web", "a"); got != down {
+		t.Errorf("after a reload: got %+v, want %+v", got, down)
+	}
+	r.SetBackends(nil)
+	r.SetBackends(backends)
+	if got := r.View().Status("web", "a"); got.State != health.Unknown {
+		t.Errorf("got %+v of a backend that came back, want unknown", got)
+	}
+}
+
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := registry.New()
+		backends := []registry.Backend{backend("web", "a")}
+		r.Declare(declared(1, "a.test"), backends, time.Time{})
+		status := registry.Status{Pool: "web", ID: "a", State: health.Up}
+		for _, tc := range []struct {
+			name  string
+			write func()
+			wakes bool
+		}{
+			{"a status", func() { r.Observe(status) }, true},
+			{"the same status", func() { r.Observe(status) }, false},
+			{"the same backends", func() { r.SetBackends(backends) }, false},
+			{"no backends", func() { r.SetBackends(nil) }, true},
+			{"a generation", func() { r.Declare(declared(1, "a.test"), nil, time.Time{}) }, true},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			done := make(chan error, 1)
+			v := r.View()
+			go func() { done <- v.Wait(ctx) }()
+			synctest.Wait()
+			tc.write()
+			err := <-done
+			if tc.wakes && err != nil || !tc.wakes && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: got %v, wakes want %v", tc.name, err, tc.wakes)
+			}
+			if tc.wakes {
+				if err := v.Wait(ctx); err != nil { // level-triggered: the view is still old
+					t.Errorf("%s: got %v from an old view, want nil at once", tc.name, err)
+				}
+			}
+			cancel()
+		}
+	})
+}

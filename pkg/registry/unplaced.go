@@ -1,0 +1,46 @@
+package registry
+
+import (
+	"slices"
+
+	"github.com/snicketlb/snicket/pkg/config"
+)
+
+// unplaced returns copies of list that have lost their positions.
+func unplaced[T any](list []T, lose func(*T)) []*T {
+	out := make([]*T, len(list))
+	for i := range list {
+		row := list[i]
+		lose(&row)
+		out[i] = &row
+	}
+	return out
+}
+
+func placelessListener(l *config.Listener) { l.Pos = config.Position{} }
+
+func placelessRoute(r *config.Route) {
+	r.Pos = config.Position{}
+	r.Hosts = slices.Clone(r.Hosts)
+	for i := range r.Hosts {
+		r.Hosts[i].Pos = config.Position{}
+	}
+	r.TLS.Certificates = slices.Clone(r.TLS.Certificates)
+	for i := range r.TLS.Certificates {
+		r.TLS.Certificates[i].Pos = config.Position{}
+	}
+}
+
+func placelessPool(p *config.Pool) {
+	p.Pos = config.Position{}
+	p.Health.CA.Pos = config.Position{}
+	p.Backends = slices.Clone(p.Backends)
+	for i := range p.Backends {
+		p.Backends[i].Pos = config.Position{}
+	}
+	if p.TLS != nil {
+		t := *p.TLS
+		t.Pos, t.CA.Pos, t.Certificate.Pos = config.Position{}, config.Position{}, config.Position{}
+		p.TLS = &t
+	}
+}

@@ -1,0 +1,55 @@
+package registry
+
+import (
+	"context"
+
+	"github.com/hashicorp/go-memdb"
+
+	"github.com/snicketlb/snicket/pkg/config"
+)
+
+// View is all tables at one instant. It is immutable, cheap and safe for concurrent
+// use; what its methods return is shared and must not be changed.
+type View struct {
+	txn *memdb.Txn
+}
+
+// View returns the newest view.
+func (r *Registry) View() *View { return &View{txn: r.db.Txn(false)} }
+
+// Wait returns nil as soon as any table has changed since the view was taken, also
+// when that was before the call, or the error of ctx.
+func (v *View) Wait(ctx context.Context) error {
+	changed := memdb.NewWatchSet()
+	for _, table := range []string{listenerTable, routeTable, poolTable, backendTable, statusTable, metaTable} {
+		changed.Add(must(v.txn.Get(table, "id")).WatchCh())
+	}
+	return changed.WatchCtx(ctx)
+}
+
+// Meta tells of the configuration in force; its Generation is 0 before the first.
+func (v *View) Meta() Meta { return meta(v.txn) }
+
+// Listeners returns all listeners by name, without positions.
+func (v *View) Listeners() []*config.Listener { return rows[config.Listener](v.txn, listenerTable) }
+
+// Routes returns all routes by name, without positions.
+func (v *View) Routes() []*config.Route { return rows[config.Route](v.txn, routeTable) }
+
+// Pools returns all pools by name, without positions. Their Backends are as written;
+// [View.Backends] are the resolved ones.
+func (v *View) Pools() []*config.Pool { return rows[config.Pool](v.txn, poolTable) }
+
+// Backends returns the backends of a pool by ID.
+func (v *View) Backends(pool string) []*Backend {
+	return rows[Backend](v.txn, backendTable, pool, "") // every ID of exactly this pool
+}
+
+// Status returns what is observed of a backend; the zero Status, whose State is
+// Unknown, if nothing is.
+func (v *View) Status(pool, id string) Status {
+	if row := must(v.txn.First(statusTable, "id", pool, id)); row != nil {
+		return *row.(*Status)
+	}
+	return Status{Pool: pool, ID: id}
+}
