@@ -285,3 +285,23 @@ func (a *Address) Path() string {
 	}
 	return string(a.raw[2 : a.size-1])
 }
+
+// Network is the address's network as package net names it.
+func (a *Address) Network() string {
+	if a.Unix() {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// String is the address as package net reads it: IP:port, or a path, with "@"
+// for an abstract one.
+func (a *Address) String() string {
+	if !a.Unix() {
+		return a.AddrPort().String()
+	}
+	if path := a.Path(); path != "" {
+		return path
+	}
+	return "@" + string(a.raw[3:a.size])
+}

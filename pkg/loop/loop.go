@@ -325,6 +325,9 @@ func (l *Loop) timeout() int {
 func (l *Loop) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
 	l.closed, l.posted = true, nil
 	_ = unix.Close(l.epfd)
 	_ = unix.Close(l.wakefd)
@@ -335,3 +338,7 @@ func (l *Loop) close() {
 func Jitter(d time.Duration) time.Duration {
 	return d + time.Duration(rand.Int64N(int64(d)/4+1))
 }
+
+// Close closes the descriptors of a loop that was never run; after Run it does
+// nothing.
+func (l *Loop) Close() { l.close() }

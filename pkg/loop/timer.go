@@ -187,16 +187,14 @@ func (w *wheel) put(t *Timer, at int64) {
 	w.used[0] |= 1 << pos
 }
 
+// fire calls what the lowest level holds for cur. A parked timer never comes
+// here before its time: it cascades from the highest level by its own at.
 func (w *wheel) fire(now time.Duration) {
 	pos := w.cur & (levelSize - 1)
 	s := &w.slots[0][pos]
 	for w.used[0]&(1<<pos) != 0 {
 		t := s.next
 		w.remove(t)
-		if t.at > w.cur { // parked beyond the wheel's reach
-			w.insert(t)
-			continue
-		}
 		t.f.Expired(now)
 	}
 }
