@@ -1,0 +1,160 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/snicketlb/snicket/balancer"
+	"github.com/snicketlb/snicket/pkg/loop"
+	"github.com/snicketlb/snicket/pkg/relay"
+	"github.com/snicketlb/snicket/sni"
+)
+
+// refuse ends a session that gets no backend: by an alert that says why, by a
+// reset, or by closing, as the outcome asks.
+func (s *session) refuse(o Outcome, why string) {
+	s.outcome, s.endedBy = o, BySnicket
+	if why != "" {
+		s.err = why
+	}
+	if alert, ok := alertOf(o); ok && s.c.tok != loop.NoToken {
+		s.sendAlert(alert)
+		return
+	}
+	s.finish()
+}
+
+// alertOf is the TLS alert that tells a client of an outcome.
+func alertOf(o Outcome) (sni.Alert, bool) {
+	switch o { //nolint:exhaustive // all others end without an alert
+	case NoRoute, NoCertificate:
+		return sni.AlertUnrecognizedName, true
+	case Rejected, Denied:
+		return sni.AlertAccessDenied, true
+	case BadHello, HelloTooLarge:
+		return sni.AlertDecodeError, true
+	case NoBackend, DialFailed, Internal:
+		return sni.AlertInternalError, true
+	}
+	return 0, false
+}
+
+// resets reports whether an outcome ends both connections by a reset: what was
+// cut must not look like an end.
+func (o Outcome) resets() bool {
+	switch o { //nolint:exhaustive // all others close
+	case RateLimited, OverLimit, ClientReset, BackendReset, IdleTimeout, FinTimeout, Drained, Killed:
+		return true
+	}
+	return false
+}
+
+// finish is the end of every session on a loop: it closes both descriptors,
+// gives back every count, and leaves the record.
+func (s *session) finish() {
+	w := s.w
+	w.l.Cancel(&s.timer)
+	if s.phase == inLinger {
+		w.lingers.remove(s)
+	}
+	in, out := s.relay.Bytes(relay.Client), s.relay.Bytes(relay.Backend)
+	s.relay.Close(w.env)
+	s.closeClient()
+	s.closeBackend()
+	s.choice.release(balancer.Result{Dial: s.dialTook()})
+	if s.peek != nil {
+		w.env.Return(s.peek.buf)
+		if s.peek.parser != nil {
+			w.giveParser(s.peek.parser)
+		}
+	}
+	s.account(&Record{BytesIn: in, BytesOut: out})
+}
+
+// dialTook is how long the backend took to connect; 0 if it did not.
+func (s *session) dialTook() time.Duration {
+	if s.dialDone == 0 {
+		return 0
+	}
+	return s.dialDone - s.dialed
+}
+
+func (s *session) closeClient() {
+	if s.c.fd < 0 {
+		return
+	}
+	s.w.l.Forget(s.c.tok)
+	if s.outcome.resets() {
+		loop.Reset(int(s.c.fd))
+	} else {
+		loop.Close(int(s.c.fd))
+	}
+	s.c.fd = -1
+}
+
+func (s *session) closeBackend() {
+	if s.b.fd < 0 {
+		return
+	}
+	s.w.l.Forget(s.b.tok)
+	if s.outcome.resets() {
+		loop.Reset(int(s.b.fd))
+	} else {
+		loop.Close(int(s.b.fd))
+	}
+	s.b = socket{fd: -1}
+}
+
+// account is the one place where a session, of either branch, gives back its
+// counts and becomes a record. r holds what its branch alone knows.
+func (s *session) account(r *Record) {
+	w, p := s.w, s.w.p
+	now := w.l.Clock()
+	s.releaseHello()
+	if s.addrHeld {
+		p.perAddr.leave(s.addr, now)
+	}
+	if s.routeHeld {
+		s.route.Active.Add(-1)
+	}
+	w.countsOf(s.listener.Name)[s.outcome].Add(1)
+	if p.o.Access != nil {
+		s.fill(r, now)
+		w.records.put(r)
+	}
+	w.put(s)
+	p.left()
+}
+
+// fill completes a record with what both branches know.
+func (s *session) fill(r *Record, now time.Duration) {
+	r.Time = time.Now()
+	r.ID = s.id
+	r.Listener = s.listener.Name
+	r.Client, r.Peer = s.client, s.peer
+	r.SNI, r.JA4 = s.sni, s.ja4
+	if r.ALPN == "" {
+		r.ALPN = s.alpn
+	}
+	if s.route != nil {
+		r.Routed, r.Route, r.Mode = true, s.route.Name, s.route.Mode
+	}
+	if s.pool != nil {
+		r.Pool = s.pool.Name
+	}
+	if b := s.choice.holds(); b != nil {
+		r.Backend = b.Value().(*Target).Name
+	}
+	r.Retries = s.choice.retries
+	r.Outcome, r.Error, r.EndedBy, r.Bytes = s.outcome, s.err, s.endedBy, s.gotBytes
+	r.Hello, r.Dial, r.Queue = -1, -1, -1
+	if s.helloAt > 0 {
+		r.Hello = s.helloAt - s.accepted
+	}
+	if s.dialDone > 0 {
+		r.Dial = s.dialTook()
+	}
+	if s.term == nil {
+		r.Handshake = -1
+	}
+	r.Duration = now - s.accepted
+}

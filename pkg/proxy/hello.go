@@ -1,0 +1,247 @@
+package proxy
+
+import (
+	"errors"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/pkg/loop"
+	"github.com/snicketlb/snicket/pkg/proxyheader"
+	"github.com/snicketlb/snicket/sni"
+)
+
+// peekRoom is the least room for a further read of an unfinished hello.
+const peekRoom = 1 << 10
+
+// signature is the length of a version 2 PROXY signature, within which a header
+// that must not come has shown itself; version 1's is shorter.
+const signature = 12
+
+// readHello reads until the hello is whole, is refused, or more must come.
+func (s *session) readHello() {
+	for {
+		b, n, room, errno := s.readMore()
+		if n == 0 {
+			if errno != unix.EAGAIN {
+				s.leftEarly(errno)
+			}
+			return
+		}
+		s.gotBytes = true
+		hello, out, err := s.examine(b)
+		switch {
+		case err != nil:
+			s.refuse(out, err.Error())
+			return
+		case hello != nil:
+			s.took(hello, b)
+			return
+		}
+		s.keep(b)
+		if n < room && s.events&(loop.PeerShut|loop.Hangup|loop.Error) == 0 {
+			return // drained
+		}
+	}
+}
+
+// readMore reads once: the first time into the loop's buffer, later behind what
+// was kept. It returns all bytes so far, and how many of how much room came.
+func (s *session) readMore() (b []byte, n, room int, errno unix.Errno) {
+	if s.peek == nil {
+		b = s.w.env.Scratch()
+		n, errno = loop.Read(int(s.c.fd), b)
+		return b[:n], n, len(b), errno
+	}
+	p := s.peek
+	if room = cap(p.buf) - len(p.buf); room < peekRoom {
+		grown := append(s.w.env.Borrow(2*cap(p.buf)), p.buf...)
+		s.w.env.Return(p.buf)
+		p.buf = grown
+		room = cap(p.buf) - len(p.buf)
+	}
+	n, errno = loop.Read(int(s.c.fd), p.buf[len(p.buf):cap(p.buf)])
+	p.buf = p.buf[:len(p.buf)+n]
+	return p.buf, n, room, errno
+}
+
+// examine looks for the PROXY header and the hello in all bytes so far. No hello
+// and no error say that more must come; an error comes with its outcome.
+func (s *session) examine(b []byte) (*sni.Hello, Outcome, error) {
+	if s.wantHeader {
+		h, n, err := proxyheader.Parse(b)
+		if errors.Is(err, proxyheader.ErrMore) {
+			return nil, OK, nil
+		}
+		if err != nil {
+			return nil, BadProxyHeader, err
+		}
+		s.wantHeader = false
+		s.header = n
+		if !h.Local {
+			s.client, s.local = h.Source, h.Destination
+		}
+		if out := s.admit(); out != OK {
+			return nil, out, errPerIP
+		}
+	}
+	if len(b) == s.header {
+		return nil, OK, nil
+	}
+	if s.header == 0 && proxyheader.Maybe(b) {
+		if len(b) < signature && b[0] != 'P' || len(b) < len("PROXY ") {
+			return nil, OK, nil
+		}
+		return nil, BadProxyHeader, errUnwantedHeader
+	}
+	hello, err := s.parser().Parse(b[s.header:])
+	switch {
+	case err == nil:
+		return hello, OK, nil
+	case errors.Is(err, sni.ErrMore):
+		s.begun = true
+		return nil, OK, nil
+	case errors.Is(err, sni.ErrNotTLS), errors.Is(err, sni.ErrSSLv2), errors.Is(err, sni.ErrDTLS):
+		return nil, NotTLS, err
+	case errors.Is(err, sni.ErrTooLarge):
+		return nil, HelloTooLarge, err
+	}
+	return nil, BadHello, err
+}
+
+var (
+	errUnwantedHeader = errors.New("PROXY header from a peer that is not in accept_proxy_from")
+	errPerIP          = errors.New("per-IP limit")
+)
+
+// parser is the session's own once it has begun a hello, else the loop's.
+func (s *session) parser() *sni.Parser {
+	if s.peek != nil && s.peek.parser != nil {
+		return s.peek.parser
+	}
+	s.w.parser.Reset(s.limits.MaxHello)
+	return s.w.parser
+}
+
+// keep holds on to the first bytes of a hello that is not whole, and to the
+// parser that has begun it.
+func (s *session) keep(b []byte) {
+	if s.peek == nil {
+		s.peek = &peek{buf: append(s.w.env.Borrow(len(b)+peekRoom), b...)}
+	}
+	if s.begun && s.peek.parser == nil {
+		s.peek.parser = s.w.takeParser()
+	}
+}
+
+// took goes on with a whole hello: b holds it, and what came behind it.
+func (s *session) took(h *sni.Hello, b []byte) {
+	s.helloAt = s.w.l.Now()
+	s.sni = h.ServerName
+	s.alpn = joinALPN(h.ALPN)
+	if s.w.p.o.Access != nil {
+		h.AppendJA4(s.ja4[:0])
+	}
+	sni.AppendAlert(s.alertLevel[:0], h, sni.AlertInternalError)
+	outcome := s.findRoute(h)
+	// From here on h is no more: its parser serves the next session.
+	if s.peek != nil && s.peek.parser != nil {
+		s.w.giveParser(s.peek.parser)
+		s.peek.parser = nil
+	}
+	if outcome != OK {
+		s.refuse(outcome, "")
+		return
+	}
+	s.releaseHello()
+	if s.peek == nil {
+		s.peek = &peek{buf: append(s.w.env.Borrow(len(b)), b...)}
+	}
+	if s.header > 0 { // the client's own PROXY header ends here
+		p := s.peek
+		p.buf = p.buf[:copy(p.buf, p.buf[s.header:])]
+	}
+	if s.pool.ProxyProtocol != 0 && !s.local.IsValid() {
+		s.local = loop.LocalAddr(int(s.c.fd))
+	}
+	s.w.l.Cancel(&s.timer)
+	if s.route.Mode == Terminate {
+		s.terminate()
+		return
+	}
+	s.pick()
+}
+
+// joinALPN is the offered protocols as one string; the usual ones cost nothing.
+func joinALPN(protos []string) string {
+	switch {
+	case len(protos) == 0:
+		return ""
+	case len(protos) == 1:
+		return protos[0]
+	case len(protos) == 2 && protos[0] == "h2" && protos[1] == "http/1.1":
+		return "h2,http/1.1"
+	}
+	return strings.Join(protos, ",")
+}
+
+// leftEarly ends a session whose client went away before its hello was whole.
+func (s *session) leftEarly(errno unix.Errno) {
+	s.outcome, s.endedBy = NoHello, ByClient
+	if errno != 0 {
+		s.err = errno.Error()
+	}
+	s.finish()
+}
+
+func (s *session) helloExpired() {
+	if s.wantHeader {
+		s.refuse(HelloTimeout, "no whole PROXY header in time")
+		return
+	}
+	s.refuse(HelloTimeout, "")
+}
+
+// helloSlot counts the session among the unfinished hellos of the process. When
+// there are too many, the loop's oldest lingering session gives way.
+func (s *session) helloSlot() bool {
+	p := s.w.p
+	if p.hellos.Add(1) > int64(s.limits.MaxHellos) && !s.w.lingers.endOldest() {
+		p.hellos.Add(-1)
+		return false
+	}
+	s.helloHeld = true
+	return true
+}
+
+// admit counts the session for its client's address; another outcome than OK
+// says which limit forbids it.
+func (s *session) admit() Outcome {
+	l := s.limits
+	if l.PerIPConnections == 0 && l.PerIPRate.N == 0 && l.MaxHellosPerIP == 0 || !s.client.IsValid() {
+		return OK
+	}
+	if len(l.Except) > 0 {
+		if _, spared := prefixFor(l.Except, s.client.Addr()); spared {
+			return OK
+		}
+	}
+	s.addr = addrKey(s.client.Addr())
+	if out := s.w.p.perAddr.admit(s.addr, l, s.w.l.Now()); out != OK {
+		return out
+	}
+	s.addrHeld = true
+	return OK
+}
+
+// releaseHello takes the session off the counts of unfinished hellos.
+func (s *session) releaseHello() {
+	if !s.helloHeld {
+		return
+	}
+	s.helloHeld = false
+	s.w.p.hellos.Add(-1)
+	if s.addrHeld {
+		s.w.p.perAddr.helloDone(s.addr)
+	}
+}

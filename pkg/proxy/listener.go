@@ -1,0 +1,214 @@
+package proxy
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/pkg/loop"
+)
+
+const (
+	// acceptBatch bounds the connections taken off a queue in one turn.
+	acceptBatch = 64
+	// acceptPause is how long a listener rests when the process or the kernel
+	// is out of descriptors or memory.
+	acceptPause = 100 * time.Millisecond
+)
+
+// An acceptor is one listening socket on one loop. It is registered level-
+// triggered, so what is left in the queue asks again by itself.
+type acceptor struct {
+	w     *worker
+	socks *sockets
+	fd    int
+	tok   loop.Token // NoToken while it rests
+	rest  loop.Timer
+}
+
+// adopt starts accepting on a new socket.
+func (w *worker) adopt(s *sockets, fd int) {
+	a := &acceptor{w: w, socks: s, fd: fd}
+	w.acceptors = append(w.acceptors, a)
+	a.resume()
+}
+
+// retire stops accepting on s, once what its queue holds has been taken: closing
+// one of several sockets of an address resets what waits there.
+func (w *worker) retire(s *sockets, drain time.Duration) {
+	for i, a := range w.acceptors {
+		if a.socks != s {
+			continue
+		}
+		for a.acceptBatch() {
+		}
+		a.pause()
+		w.l.Cancel(&a.rest)
+		w.acceptors = append(w.acceptors[:i], w.acceptors[i+1:]...)
+		if !s.shared {
+			loop.Close(a.fd)
+		}
+		break
+	}
+	if s.users.Add(-1) == 0 {
+		if s.shared {
+			loop.Close(s.fds[0])
+		}
+		s.unlink()
+	}
+	if drain > 0 {
+		w.after(drain, func() { w.endMatching(func(x *session) bool { return x.socks == s }) })
+	}
+}
+
+// Ready accepts what waits, up to the batch.
+func (a *acceptor) Ready(loop.Events) { a.acceptBatch() }
+
+// Expired ends a rest.
+func (a *acceptor) Expired(time.Duration) {
+	if !a.w.full {
+		a.resume()
+	}
+}
+
+// acceptBatch reports whether the queue may hold more.
+func (a *acceptor) acceptBatch() bool {
+	w, p := a.w, a.w.p
+	live := p.live.Load()
+	for range acceptBatch {
+		if !p.enter(live.limits.MaxConnections) {
+			w.stopAccepting()
+			return false
+		}
+		fd, peer, errno := loop.Accept(a.fd)
+		switch errno {
+		case 0:
+			w.begin(a, live, fd, peer)
+			continue
+		case unix.EAGAIN:
+		case unix.ECONNABORTED, unix.EPROTO, unix.EPERM, unix.ENETDOWN, unix.EHOSTDOWN,
+			unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENOPROTOOPT, unix.EOPNOTSUPP, unix.ENONET:
+			// The connection died in the queue: accept(2) says to go on.
+			p.left()
+			continue
+		default: // EMFILE, ENFILE, ENOBUFS, ENOMEM: the queue waits
+			a.pause()
+			w.l.Set(&a.rest, w.l.Now()+acceptPause, a)
+			p.o.Log.Warn("accepting pauses", slog.String("address", a.socks.address), slog.Any("error", errno))
+		}
+		p.left()
+		return false
+	}
+	return true
+}
+
+func (a *acceptor) resume() {
+	if a.tok != loop.NoToken {
+		return
+	}
+	tok, err := a.w.l.AddLevel(a.fd, a, a.socks.shared)
+	if err != nil { // out of kernel memory: once more after a rest
+		a.w.l.Set(&a.rest, a.w.l.Now()+acceptPause, a)
+		return
+	}
+	a.tok = tok
+}
+
+func (a *acceptor) pause() {
+	if a.tok != loop.NoToken {
+		a.w.l.Remove(a.tok, a.fd)
+		a.tok = loop.NoToken
+	}
+}
+
+// enter takes a place among the sessions of the process; false: it is full.
+func (p *Proxy) enter(limit int) bool {
+	if p.active.Add(1) > int64(limit) {
+		p.left()
+		return false
+	}
+	return true
+}
+
+// stopAccepting notes that the process is full: the kernel's backlog waits until
+// whoever frees a place calls resume. A lingering session gives its place first.
+func (w *worker) stopAccepting() {
+	if w.lingers.endOldest() {
+		return
+	}
+	if w.full {
+		return
+	}
+	w.full = true
+	for _, a := range w.acceptors {
+		a.pause()
+	}
+	p := w.p
+	p.mu.Lock()
+	p.stopped = append(p.stopped, w)
+	p.mu.Unlock()
+	p.waiting.Add(1)
+	// The last place may have been freed before this loop was on the list.
+	if p.active.Load() < int64(p.live.Load().limits.MaxConnections) {
+		p.resumeOne()
+	}
+}
+
+// resume accepts again.
+func (w *worker) resume() {
+	w.full = false
+	for _, a := range w.acceptors {
+		if !a.rest.Armed() {
+			a.resume()
+		}
+	}
+}
+
+// begin makes a session of an accepted connection, whose place in the process is
+// taken.
+func (w *worker) begin(a *acceptor, live *live, fd int, peer netip.AddrPort) {
+	s := w.get()
+	now := w.l.Now()
+	s.socks = a.socks
+	s.listener = live.listeners[a.socks.address]
+	s.accepted, s.stamp = now, now
+	s.peer, s.client = peer, peer
+	s.c.fd, s.b.fd = int32(fd), -1
+	s.limits = &live.limits
+	if s.listener == nil { // the address goes away with this very turn
+		s.listener = &Listener{Text: a.socks.address}
+		s.refuse(Internal, "the listener is no more")
+		return
+	}
+	s.wantHeader = s.listener.trusts(peer)
+	var err error
+	if s.c.tok, err = w.l.Add(fd, (*clientEnd)(s)); err != nil {
+		s.refuse(Internal, err.Error())
+		return
+	}
+	if !s.helloSlot() {
+		s.refuse(OverLimit, "max_hellos")
+		return
+	}
+	if !s.wantHeader {
+		if out := s.admit(); out != OK {
+			s.refuse(out, errPerIP.Error())
+			return
+		}
+	}
+	w.l.Set(&s.timer, now+live.timeouts.Hello, s)
+}
+
+// trusts reports whether peer must send a PROXY header.
+func (l *Listener) trusts(peer netip.AddrPort) bool {
+	if !peer.IsValid() {
+		return l.AcceptProxyUnix
+	}
+	if len(l.AcceptProxyFrom) == 0 {
+		return false
+	}
+	_, in := prefixFor(l.AcceptProxyFrom, peer.Addr())
+	return in
+}

@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	addrShards = 64
+	// idleAddrs bounds the addresses that a shard remembers for their rate
+	// alone; beyond it the one idle for longest is forgotten.
+	idleAddrs = 4096
+)
+
+// perAddr counts sessions, unfinished hellos and the rate of connections by
+// client address; an IPv6 client is its /64. It is shared by all loops.
+type perAddr struct {
+	seed   maphash.Seed
+	shards [addrShards]addrShard
+}
+
+type addrShard struct {
+	mu      sync.Mutex // guards the fields below
+	entries map[netip.Addr]*addrEntry
+	idle    addrEntry // sentinel of the ring of entries without a session, oldest first
+	idles   int
+}
+
+type addrEntry struct {
+	key        netip.Addr
+	conns      int
+	hellos     int
+	due        time.Duration // theoretical arrival time of the next connection (GCRA)
+	next, prev *addrEntry    // in the idle ring
+}
+
+func newPerAddr() *perAddr {
+	t := &perAddr{seed: maphash.MakeSeed()}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.entries = map[netip.Addr]*addrEntry{}
+		s.idle.next, s.idle.prev = &s.idle, &s.idle
+	}
+	return t
+}
+
+// addrKey is the address that a client counts by.
+func addrKey(a netip.Addr) netip.Addr {
+	if a.Is6() && !a.Is4In6() {
+		p, _ := a.WithZone("").Prefix(64)
+		return p.Addr()
+	}
+	return a.Unmap()
+}
+
+func (t *perAddr) shard(key netip.Addr) *addrShard {
+	return &t.shards[maphash.Comparable(t.seed, key)%addrShards]
+}
+
+// admit counts one more session in its hello for key, or says which limit
+// forbids it.
+func (t *perAddr) admit(key netip.Addr, l *Limits, now time.Duration) Outcome {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil {
+		e = &addrEntry{key: key}
+		s.entries[key] = e
+	} else {
+		s.busy(e)
+	}
+	out := e.admit(l, now)
+	if out != OK {
+		s.settle(e, now)
+	}
+	return out
+}
+
+func (e *addrEntry) admit(l *Limits, now time.Duration) Outcome {
+	if l.PerIPRate.N > 0 {
+		// The bucket holds one second's worth, one connection at least.
+		each := l.PerIPRate.Per / time.Duration(l.PerIPRate.N)
+		due := max(e.due, now)
+		if due+each-now > max(time.Second, each) {
+			return RateLimited
+		}
+		e.due = due + each
+	}
+	if l.PerIPConnections > 0 && e.conns >= l.PerIPConnections {
+		return OverLimit
+	}
+	if l.MaxHellosPerIP > 0 && e.hellos >= l.MaxHellosPerIP {
+		return OverLimit
+	}
+	e.conns++
+	e.hellos++
+	return OK
+}
+
+// helloDone takes one unfinished hello off key's count.
+func (t *perAddr) helloDone(key netip.Addr) {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries[key].hellos--
+}
+
+// leave takes one session, whose hello is done, off key's count.
+func (t *perAddr) leave(key netip.Addr, now time.Duration) {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	e.conns--
+	s.settle(e, now)
+}
+
+// settle forgets an entry that says nothing any more, or parks it as idle while
+// its rate does.
+func (s *addrShard) settle(e *addrEntry, now time.Duration) {
+	if e.conns > 0 {
+		return
+	}
+	if e.due <= now {
+		delete(s.entries, e.key)
+		return
+	}
+	e.prev, e.next = s.idle.prev, &s.idle
+	e.prev.next, s.idle.prev = e, e
+	s.idles++
+	// The oldest go: those whose rate has recovered, and any beyond the bound.
+	for o := s.idle.next; o != &s.idle && (o.due <= now || s.idles > idleAddrs); o = s.idle.next {
+		s.busy(o)
+		delete(s.entries, o.key)
+	}
+}
+
+// busy takes an entry out of the idle ring, if it is in.
+func (s *addrShard) busy(e *addrEntry) {
+	if e.next == nil {
+		return
+	}
+	e.prev.next, e.next.prev = e.next, e.prev
+	e.next, e.prev = nil, nil
+	s.idles--
+}

@@ -1,0 +1,294 @@
+// Package proxy is the data plane: it accepts connections, reads the server name
+// from their ClientHello, and relays each to a backend of its route, or hands it
+// to TLS termination first.
+//
+// The way of a connection, top to bottom: acceptor.accept (listener.go),
+// session.readHello (hello.go), session.route and session.pick (route.go),
+// session.dial (dial.go), session.relayed (session.go), session.finish
+// (account.go). A terminated session leaves its loop after route, and goes
+// through the same steps as a goroutine (terminated.go).
+//
+// A [State] is served by Prepare and Commit; nothing else changes what the data
+// plane does. It knows no configuration file, registry, metrics or admin API.
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/snicketlb/snicket/pkg/loop"
+)
+
+// pipeBudget is the number of 1 MiB splice pipes that the process makes at most.
+// The kernel rations a user without privilege to 64 MiB of them.
+const pipeBudget = 48
+
+// Options are what does not change while a Proxy runs.
+type Options struct {
+	// Loops is the number of event loops; at least one.
+	Loops int
+	// Log takes what an operator must know; never one line a connection.
+	Log *slog.Logger
+	// Access is called with each session's record by one goroutine, in order
+	// for each loop. The record is the callee's during the call only. Nil: no
+	// access log.
+	Access func(*Record)
+	// Flush is called when the records run dry after some came. May be nil.
+	Flush func()
+}
+
+// A Proxy is the data plane of one process. Its methods may be called from any
+// goroutine; Prepare and Commit by one at a time.
+type Proxy struct {
+	o       Options
+	start   time.Time
+	workers []*worker
+	live    atomic.Pointer[live]
+	perAddr *perAddr
+	gate    *gate
+	// blockingTurn is the turn of source addresses for dials in goroutines.
+	blockingTurn sourceTurn
+
+	active   atomic.Int64 // sessions, lingering ones included
+	hellos   atomic.Int64 // unfinished hellos
+	draining atomic.Bool
+	running  atomic.Bool
+	empty    chan struct{} // a token when the last session of a drain has ended
+
+	terminated sync.WaitGroup
+
+	mu      sync.Mutex // guards the fields below
+	stopped []*worker  // loops that found the process full
+	sockets map[string]*sockets
+
+	waiting atomic.Int32 // len(stopped)
+}
+
+// live is what the sessions of now are served by.
+type live struct {
+	table     *Table
+	timeouts  Timeouts
+	limits    Limits
+	listeners map[string]*Listener // by Text
+}
+
+// New makes a Proxy that accepts nothing until a State is committed.
+func New(o Options) (*Proxy, error) {
+	if o.Loops < 1 || o.Loops > 256 {
+		return nil, fmt.Errorf("%d loops, want 1 to 256", o.Loops)
+	}
+	p := &Proxy{
+		o:       o,
+		start:   time.Now(),
+		perAddr: newPerAddr(),
+		gate:    newGate(),
+		empty:   make(chan struct{}, 1),
+		sockets: map[string]*sockets{},
+	}
+	table, err := NewTable(nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	p.live.Store(&live{table: table})
+	var prefix [2]byte
+	_, _ = rand.Read(prefix[:]) // never fails
+	for i := range o.Loops {
+		l, err := loop.New(p.start)
+		if err != nil {
+			for _, w := range p.workers {
+				w.l.Close()
+			}
+			return nil, fmt.Errorf("event loop: %w", err)
+		}
+		id := SessionID(binary.BigEndian.Uint16(prefix[:]))<<48 | SessionID(i)<<40
+		p.workers = append(p.workers, newWorker(p, l, id, share(pipeBudget, i, o.Loops)))
+	}
+	return p, nil
+}
+
+// share is the i-th of n nearly equal parts of whole.
+func share(whole, i, n int) int { return whole*(i+1)/n - whole*i/n }
+
+// Run serves until ctx ends; then all sessions end at once, as drained. It
+// returns when every loop and every goroutine of the proxy is out.
+func (p *Proxy) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p.running.Store(true)
+	errs := make(chan error, len(p.workers))
+	for _, w := range p.workers {
+		go func() { // out before Run returns: errs is read once for each
+			err := w.l.Run()
+			close(w.done)
+			cancel()
+			errs <- err
+		}()
+	}
+	written := make(chan struct{})
+	stopWriter := make(chan struct{})
+	go p.writeRecords(stopWriter, written)
+
+	<-ctx.Done()
+	p.closeListeners()
+	p.draining.Store(true)
+	p.endAll()
+	p.barrier()
+	p.terminated.Wait()
+	for _, w := range p.workers {
+		w.l.Post(w.stop)
+	}
+	var first error
+	for range p.workers {
+		if err := <-errs; err != nil && first == nil {
+			first = fmt.Errorf("event loop: %w", err)
+		}
+	}
+	close(stopWriter)
+	<-written
+	return first
+}
+
+// Drain stops accepting and returns when no session is left; those that are when
+// ctx ends are ended as drained.
+func (p *Proxy) Drain(ctx context.Context) {
+	p.closeListeners()
+	p.draining.Store(true)
+	for p.active.Load() > 0 {
+		select {
+		case <-p.empty:
+		case <-ctx.Done():
+			p.endAll()
+			for p.active.Load() > 0 {
+				<-p.empty
+			}
+			return
+		}
+	}
+}
+
+// Active is the number of sessions now.
+func (p *Proxy) Active() int { return int(p.active.Load()) }
+
+// endAll ends every session as drained.
+func (p *Proxy) endAll() { p.end(func(*session) bool { return true }) }
+
+// EndBackend ends the sessions of one backend of a pool as drained.
+func (p *Proxy) EndBackend(pool, id string) {
+	p.end(func(s *session) bool { return s.pool != nil && s.pool.Name == pool && s.backendID() == id })
+}
+
+// end ends, as drained, the sessions that match; match runs on each loop.
+func (p *Proxy) end(match func(*session) bool) {
+	for _, w := range p.workers {
+		w.l.Post(func() { w.endMatching(match) })
+	}
+}
+
+// closeListeners stops accepting on all addresses.
+func (p *Proxy) closeListeners() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		p.retire(s, 0)
+	}
+	clear(p.sockets)
+}
+
+// left is told of each session's end, for a drain to end by.
+func (p *Proxy) left() {
+	if p.active.Add(-1) == 0 && p.draining.Load() {
+		select {
+		case p.empty <- struct{}{}:
+		default:
+		}
+	}
+	if p.waiting.Load() > 0 {
+		p.resumeOne()
+	}
+}
+
+// resumeOne lets one loop that found the process full accept again.
+func (p *Proxy) resumeOne() {
+	p.mu.Lock()
+	if len(p.stopped) == 0 {
+		p.mu.Unlock()
+		return
+	}
+	w := p.stopped[0]
+	p.stopped = p.stopped[1:]
+	p.waiting.Add(-1)
+	p.mu.Unlock()
+	w.l.Post(w.resume)
+}
+
+// writeRecords hands the records of all loops to the access log until stop, and
+// what is left then. Loops only fill their rings: waking a writer for each
+// record would cost a connection more than the record itself.
+func (p *Proxy) writeRecords(stop <-chan struct{}, done chan<- struct{}) {
+	defer close(done)
+	pause := time.NewTicker(recordPause)
+	defer pause.Stop()
+	for {
+		ending := false
+		select {
+		case <-pause.C:
+		case <-stop:
+			ending = true
+		}
+		n := 0
+		for _, w := range p.workers {
+			n += w.records.drain(func(r *Record) {
+				if p.o.Access != nil {
+					p.o.Access(r)
+				}
+			})
+		}
+		if n > 0 && p.o.Flush != nil {
+			p.o.Flush()
+		}
+		if ending {
+			return
+		}
+	}
+}
+
+// recordPause is how long a record waits for its writer at most; a ring of 4096
+// then holds 80,000 sessions a second of its loop.
+const recordPause = 50 * time.Millisecond
+
+// Counters are totals since the start, summed over all loops.
+type Counters struct {
+	// Sessions counts ended sessions by listener and outcome.
+	Sessions map[string][Outcomes]uint64
+	// DroppedRecords counts records that found the log's ring full.
+	DroppedRecords uint64
+	// Caught is the number of bytes read that wait for a receiver now.
+	Caught int64
+	// Hellos is the number of unfinished hellos now.
+	Hellos int64
+}
+
+// Counters reads all counters. Those of different loops are of slightly
+// different instants.
+func (p *Proxy) Counters() Counters {
+	c := Counters{Sessions: map[string][Outcomes]uint64{}, Hellos: p.hellos.Load()}
+	for _, w := range p.workers {
+		w.counts.Range(func(name, v any) bool {
+			sum := c.Sessions[name.(string)]
+			for i := range sum {
+				sum[i] += v.(*outcomeCounts)[i].Load()
+			}
+			c.Sessions[name.(string)] = sum
+			return true
+		})
+		c.DroppedRecords += w.records.dropped.Load()
+		c.Caught += w.env.Caught()
+	}
+	return c
+}

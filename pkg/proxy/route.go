@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/balancer"
+	"github.com/snicketlb/snicket/sni"
+)
+
+// findRoute gives the session its route, and counts it there.
+func (s *session) findRoute(h *sni.Hello) Outcome {
+	live := s.w.p.live.Load()
+	r, outcome := live.table.lookup(s.listener.Name, s.sni, s.client.Addr(), h)
+	s.route = r
+	if outcome != OK {
+		return outcome
+	}
+	s.pool = r.Pool
+	if n := r.Active.Add(1); r.MaxConnections > 0 && n > int64(r.MaxConnections) {
+		r.Active.Add(-1)
+		s.err = "the route's max_connections"
+		return OverLimit
+	}
+	s.routeHeld = true
+	return OK
+}
+
+// A choice is the search of one session for a backend. Both branches of the way
+// make it, the passthrough on its loop and the terminated in its goroutine.
+type choice struct {
+	pool    *Pool
+	pick    balancer.Pick
+	b       atomic.Pointer[balancer.Backend] // counted, until failed or release
+	retries int
+	err     error // of the last try
+}
+
+var errUnresolved = errors.New("the name does not resolve")
+
+// unreachable tells why t has no address.
+func (t *Target) unreachable() error {
+	if t.Unreachable != nil {
+		return t.Unreachable
+	}
+	return errUnresolved
+}
+
+// start begins the search of a session that has its route.
+func (c *choice) start(s *session) {
+	c.pool = s.pool
+	c.pick = balancer.Pick{Client: s.client.Addr(), Name: s.sni}
+}
+
+// next acquires a backend. Without one the outcome says why.
+func (c *choice) next() (*Target, Outcome) {
+	b, err := c.pool.Balancer.Acquire(c.pick)
+	if err != nil {
+		if len(c.pick.Tried) > 0 {
+			return nil, DialFailed // of the tries before, whose error stands
+		}
+		c.err = err
+		return nil, NoBackend
+	}
+	c.b.Store(b)
+	return b.Value().(*Target), OK
+}
+
+// failed gives back a backend that could not be reached, and tells who keeps the
+// count of that; it reports whether another may be tried. A failure of ours
+// condemns no backend, and no other would do better.
+func (c *choice) failed(err error, took time.Duration) (again bool, outcome Outcome) {
+	c.err = err
+	b := c.b.Swap(nil)
+	if ours(err) {
+		c.pool.Balancer.Release(b, balancer.Result{})
+		return false, Internal
+	}
+	c.pool.Balancer.Release(b, balancer.Result{Dial: took, Err: err})
+	if c.pool.Failed != nil {
+		c.pool.Failed(b.ID(), err)
+	}
+	c.pick.Tried = append(c.pick.Tried, b)
+	if c.retries >= c.pool.Retries {
+		return false, DialFailed
+	}
+	c.retries++
+	return true, DialFailed
+}
+
+// holds is the backend that the session counts for, if any.
+func (c *choice) holds() *balancer.Backend { return c.b.Load() }
+
+// release gives the backend back at the session's end.
+func (c *choice) release(r balancer.Result) {
+	if b := c.b.Load(); b != nil {
+		c.pool.Balancer.Release(b, r)
+	}
+}
+
+// ours reports whether a failed dial says nothing of the backend: descriptors,
+// memory or ports have run out, or this host forbids the connection.
+func ours(err error) bool {
+	for _, errno := range []unix.Errno{
+		unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL, unix.EACCES, unix.EPERM,
+	} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,284 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/pkg/loop"
+	"github.com/snicketlb/snicket/pkg/relay"
+	"github.com/snicketlb/snicket/sni"
+)
+
+// phase is where on its way a session is.
+type phase uint8
+
+const (
+	inHello    phase = iota // reading the PROXY header and the hello
+	inDial                  // connecting to a backend
+	inRelay                 // both connected
+	inCut                   // one side was reset; the other still takes what it had sent
+	inLinger                // an alert was sent; reading the rest away so that it arrives
+	terminated              // left to a goroutine
+)
+
+// cutPoll is how often a side that is to be reset is asked whether all it was
+// sent has arrived.
+const cutPoll = 10 * time.Millisecond
+
+// socket is a descriptor of ours and its registration.
+type socket struct {
+	fd  int32
+	tok loop.Token
+}
+
+// A session is one client connection and its backend connection. It lives on one
+// loop and is touched there alone; as terminated it lends itself to a goroutine,
+// and the loop touches only kill.
+type session struct {
+	relay relay.Relay
+	timer loop.Timer
+	stamp time.Duration // when a byte last passed
+	w     *worker
+	c, b  socket
+
+	dialUntil time.Duration // while a Unix socket's backlog is full
+	discarded int           // read away while lingering
+
+	phase        phase
+	half         bool // one way has ended: fin counts, not idle
+	queued       bool // on the loop's ready list
+	wantHeader   bool // a PROXY header must come first
+	helloHeld    bool // counted among the unfinished hellos
+	addrHeld     bool // counted for its address
+	gotBytes     bool
+	begun        bool    // a parser has seen a part of the hello
+	routeHeld    bool    // counted for its route
+	alertLevel   [7]byte // an alert record that the client accepts
+	events       loop.Events
+	outcome      Outcome
+	endedBy      Party
+	header       int // bytes of the client's PROXY header in the peeked ones
+	err          string
+	next, prev   *session
+	older, newer *session // in the queue of lingering sessions
+
+	socks    *sockets
+	listener *Listener
+	limits   *Limits
+	peek     *peek
+	choice   choice
+	route    *Route
+	pool     *Pool
+	term     *terminal // the goroutine's part of a terminated session
+
+	id       SessionID
+	peer     netip.AddrPort
+	client   netip.AddrPort
+	local    netip.AddrPort // the destination from a PROXY header
+	addr     netip.Addr     // the key by which its address is counted
+	sni      string
+	alpn     string
+	ja4      [36]byte
+	accepted time.Duration
+	helloAt  time.Duration // 0: no whole hello yet
+	dialed   time.Duration // first dial; 0: none
+	dialDone time.Duration // connected; 0: never
+}
+
+// peek holds the bytes of a session until its backend can take them.
+type peek struct {
+	buf    []byte
+	parser *sni.Parser // nil once the hello is whole
+}
+
+// clientEnd and backendEnd are the session as the handler of each descriptor.
+type (
+	clientEnd  session
+	backendEnd session
+)
+
+// Ready takes the events of the client's descriptor.
+func (e *clientEnd) Ready(ev loop.Events) {
+	s := (*session)(e)
+	s.events |= ev
+	switch s.phase {
+	case inHello:
+		s.readHello()
+	case inDial:
+		s.clientWhileDialing(ev)
+	case inRelay:
+		if ev == 0 {
+			s.queued = false
+		}
+		s.relay.Note(relay.Client, ev)
+		s.pump()
+	case inCut:
+		s.cutReady(relay.Client, ev)
+	case inLinger:
+		s.lingerReady()
+	case terminated:
+	}
+}
+
+// Ready takes the events of the backend's descriptor.
+func (e *backendEnd) Ready(ev loop.Events) {
+	s := (*session)(e)
+	switch s.phase {
+	case inDial:
+		s.dialReady(ev)
+	case inRelay:
+		s.relay.Note(relay.Backend, ev)
+		s.pump()
+	case inCut:
+		s.cutReady(relay.Backend, ev)
+	case inHello, inLinger, terminated:
+	}
+}
+
+// Expired is the session's one timer; what it means depends on the phase.
+func (s *session) Expired(now time.Duration) {
+	switch s.phase {
+	case inHello:
+		s.helloExpired()
+	case inDial:
+		s.dialExpired(now)
+	case inRelay:
+		s.relayExpired(now)
+	case inCut:
+		s.cutExpired(now)
+	case inLinger:
+		s.finish()
+	case terminated:
+	}
+}
+
+// relayed begins the relay: both sides are connected, and first holds the PROXY
+// header for the backend, of the size given, and the client's bytes so far.
+func (s *session) relayed(first []byte, header int) {
+	s.phase = inRelay
+	s.stamp = s.w.l.Now()
+	s.relay.Start(s.w.env, int(s.c.fd), int(s.b.fd), first, header)
+	s.relay.Note(relay.Client, s.events)
+	s.w.l.Set(&s.timer, s.stamp+s.route.Idle, s)
+	s.pump()
+}
+
+func (s *session) pump() {
+	status := s.relay.Pump(s.w.env)
+	if s.relay.Moved() {
+		s.stamp = s.w.l.Now()
+	}
+	switch status {
+	case relay.More:
+		if !s.queued {
+			s.queued = true
+			s.w.l.Again(s.c.tok)
+		}
+	case relay.Ended:
+		s.outcome = OK
+		s.finish()
+		return
+	case relay.Cut:
+		s.cut()
+		return
+	case relay.Waiting:
+	}
+	if !s.half && s.relay.HalfEnded() {
+		s.half = true
+		s.stamp = s.w.l.Now()
+		if side, one := s.relay.FirstEnd(); one && s.endedBy == Nobody {
+			s.endedBy = party(side)
+		}
+		s.w.l.Set(&s.timer, s.stamp+s.route.Fin, s)
+	}
+}
+
+func party(s relay.Side) Party {
+	if s == relay.Client {
+		return ByClient
+	}
+	return ByBackend
+}
+
+// relayExpired ends a session in which no byte has passed for too long, by a
+// reset of both sides: a cut is never sold as an end.
+func (s *session) relayExpired(now time.Duration) {
+	limit, outcome := s.route.Idle, IdleTimeout
+	if s.half {
+		limit, outcome = s.route.Fin, FinTimeout
+	}
+	if side, errno, broken := s.relay.Broken(); broken && now-s.stamp >= limit {
+		s.brokenBy(side, errno) // what it had sent could not be delivered
+		s.finish()
+		return
+	}
+	if now-s.stamp < limit {
+		s.w.l.Set(&s.timer, s.stamp+limit, s)
+		return
+	}
+	s.outcome, s.endedBy = outcome, BySnicket
+	s.finish()
+}
+
+// brokenBy notes whose connection broke, and how.
+func (s *session) brokenBy(side relay.Side, errno unix.Errno) {
+	s.endedBy = party(side)
+	s.outcome = ClientReset
+	if side == relay.Backend {
+		s.outcome = BackendReset
+	}
+	s.err = errno.Error()
+}
+
+// cut passes a reset on. The survivor takes what it was sent first.
+func (s *session) cut() {
+	side, errno, _ := s.relay.Broken()
+	s.brokenBy(side, errno)
+	s.phase = inCut
+	s.stamp = s.w.l.Now()
+	s.cutExpired(s.stamp)
+}
+
+// survivor is the descriptor of the side that was not reset.
+func (s *session) survivor() int {
+	if s.endedBy == ByClient {
+		return int(s.b.fd)
+	}
+	return int(s.c.fd)
+}
+
+func (s *session) cutReady(side relay.Side, ev loop.Events) {
+	if ev&loop.Error != 0 && party(side) != s.endedBy { // nobody is left
+		s.finish()
+	}
+}
+
+func (s *session) cutExpired(now time.Duration) {
+	if loop.Unsent(s.survivor()) == 0 || now-s.stamp >= s.route.Fin {
+		s.finish()
+		return
+	}
+	s.w.l.Set(&s.timer, now+cutPoll, s)
+}
+
+// kill ends the session at once, with an outcome of the operator's making.
+func (s *session) kill(o Outcome) {
+	if s.phase == terminated {
+		s.term.kill(o)
+		return
+	}
+	if s.phase != inCut && s.phase != inLinger { // those have their outcome
+		s.outcome, s.endedBy, s.err = o, BySnicket, ""
+	}
+	s.finish()
+}
+
+// backendID is the id of the backend that the session counts for; empty: none.
+func (s *session) backendID() string {
+	if b := s.choice.holds(); b != nil {
+		return b.ID()
+	}
+	return ""
+}

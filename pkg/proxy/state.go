@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/snicketlb/snicket/balancer"
+	"github.com/snicketlb/snicket/pkg/certs"
+	"github.com/snicketlb/snicket/pkg/loop"
+	"github.com/snicketlb/snicket/pkg/terminate"
+)
+
+// A State is all that the data plane serves by, resolved: no zero in it means
+// "default". It is handed over by [Proxy.Prepare] and is the proxy's from then
+// on; a reload makes a new one, which may share Pools and Routes' parts with the
+// old.
+type State struct {
+	Listeners []Listener
+	Routes    []*Route
+	Timeouts  Timeouts
+	Limits    Limits
+}
+
+// A Listener is one address to accept on. Sockets are kept by Address over a
+// change of State, whatever the listener's name.
+type Listener struct {
+	Name    string
+	Address *loop.Address
+	// Text is the address as the operator wrote it, the key by which sockets
+	// are kept.
+	Text string
+	// Dual lets an IPv6 socket on the unspecified address take IPv4 as well.
+	Dual bool
+	// AcceptProxyFrom lists the peers that must send a PROXY header; all others
+	// must not. AcceptProxyUnix is the same for peers on a Unix socket.
+	AcceptProxyFrom []netip.Prefix
+	AcceptProxyUnix bool
+}
+
+// Mode is what a route does with a connection.
+type Mode uint8
+
+// The modes of a route.
+const (
+	Passthrough Mode = iota
+	Terminate
+	Reject
+)
+
+// String is the mode's word in the configuration and the log.
+func (m Mode) String() string {
+	switch m {
+	case Passthrough:
+		return "passthrough"
+	case Terminate:
+		return "terminate"
+	case Reject:
+		return "reject"
+	}
+	return "unknown"
+}
+
+// A Route says where the connections of some host names go. Sessions keep their
+// Route, never the table it stood in. It is immutable but for its count.
+type Route struct {
+	Name      string
+	Hosts     []string // normal patterns, as of sni.CheckPattern
+	ALPN      []string // empty: any; else only hellos that offer one of these
+	From      []netip.Prefix
+	DenyFrom  []netip.Prefix
+	Listeners []string
+	Mode      Mode
+	Pool      *Pool       // nil for Reject
+	TLS       *Terminator // Terminate only
+	// MaxConnections bounds the sessions of the route at a time; 0: no bound.
+	MaxConnections int
+	Idle           time.Duration
+	Fin            time.Duration
+	Handshake      time.Duration
+	// Active counts the route's sessions. Routes of two States that are the same
+	// route to the operator share it.
+	Active *atomic.Int64
+}
+
+// Offer is the set of protocols that a terminated route offers to clients.
+type Offer int32
+
+// The offers that follow what a pool's backends chose in their probes.
+const (
+	OfferNone  Offer = iota // no ALPN at all
+	OfferHTTP1              // http/1.1
+	OfferH2                 // h2 and http/1.1
+	offers
+)
+
+// A Terminator is the TLS server of one route: a tls.Config for each offer, or
+// one Fixed by the route's own alpn. The session's goroutine takes one, so they
+// are built once.
+type Terminator struct {
+	Store  *certs.Store
+	Fixed  *tls.Config
+	Offers [offers]*tls.Config
+}
+
+// config is what the route offers to its clients now.
+func (t *Terminator) config(p *Pool) *tls.Config {
+	if t.Fixed != nil {
+		return t.Fixed
+	}
+	return t.Offers[p.offer()]
+}
+
+// A Pool is a balancer's pool with the way to reach its backends. The settings
+// are immutable; the balancer and Offer are shared by the Pools of successive
+// States that are the same pool to the operator, so that counts survive.
+type Pool struct {
+	Name     string
+	Balancer *balancer.Pool // its Specs' Values are *Target
+	// ProxyProtocol is the version of the header sent to backends: 0 (none), 1, 2.
+	ProxyProtocol int
+	TLVs          TLVs
+	DialTimeout   time.Duration
+	Retries       int // further backends tried when a dial fails
+	// Sources are the addresses dialled from, in turn; none: the kernel's choice.
+	Sources []netip.Addr
+	TLS     *terminate.Backend // nil: plain
+	// Offer is kept by the owner of the probes; nil is OfferNone.
+	Offer *atomic.Int32
+	// Failed is told of a failed dial that is the backend's fault. It must not
+	// block. May be nil.
+	Failed func(id string, err error)
+}
+
+func (p *Pool) offer() Offer {
+	if p == nil || p.Offer == nil {
+		return OfferNone
+	}
+	if o := Offer(p.Offer.Load()); o >= 0 && o < offers {
+		return o
+	}
+	return OfferNone
+}
+
+// TLVs are the parts of a version 2 PROXY header.
+type TLVs struct {
+	Authority bool // the server name
+	ALPN      bool // the protocol: negotiated where terminated, else offered if just one
+	UniqueID  bool // the session's id, as in the log
+	SSL       bool // version, cipher, client certificate; terminated sessions only
+	CRC32C    bool
+}
+
+// A Target is where a backend is dialled: the Value of a balancer.Spec.
+type Target struct {
+	Name    string // for the log; the backend's name within its pool
+	Address *loop.Address
+	// Unreachable tells why there is no Address, for a host name that does not
+	// resolve.
+	Unreachable error
+}
+
+// Timeouts are those of the whole process.
+type Timeouts struct {
+	Hello     time.Duration // accept to whole ClientHello, PROXY header included
+	Keepalive time.Duration // TCP keepalive on both sides; 0 turns it off
+	Unacked   time.Duration // TCP_USER_TIMEOUT on both sides; 0 turns it off
+	Drain     time.Duration // for removed listeners
+}
+
+// Limits are those of the whole process, shared by all loops. 0 is no limit.
+type Limits struct {
+	MaxConnections   int
+	MaxHello         int // bytes of handshake message
+	MaxHellos        int // unfinished ones at a time
+	MaxHellosPerIP   int
+	MaxHandshakes    int // TLS handshakes at a time; further ones wait
+	PerIPConnections int
+	PerIPRate        Rate
+	Except           []netip.Prefix // spared by the per-IP limits
+}
+
+// A Rate is N in each Per; the zero Rate is no limit.
+type Rate struct {
+	N   int
+	Per time.Duration
+}
