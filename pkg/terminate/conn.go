@@ -270,12 +270,30 @@ func (c *Conn) dead() bool {
 		return false
 	}
 	closed := false
-	c.control(func(fd int) {
-		const tcpClose = 7 // TCP_CLOSE in linux/net/tcp_states.h
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		closed = err == nil && info.State == tcpClose
-	})
+	c.control(func(fd int) { closed = tcpClosed(fd) })
 	return closed
+}
+
+func tcpClosed(fd int) bool {
+	const tcpClose = 7 // TCP_CLOSE in the kernel's net/tcp_states.h
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && info.State == tcpClose
+}
+
+// waitReset waits until the peer resets the connection and reports true, or
+// false when the read deadline is over. It is for the reader of a stream that
+// has ended, who would not learn of it otherwise. It reads nothing: what a
+// peer sends behind its close_notify is to be ignored (RFC 8446 §6.1).
+func (c *Conn) waitReset() bool {
+	if _, ok := c.raw.(*net.TCPConn); !ok || !c.poll.on {
+		return false
+	}
+	err := c.poll.raw.Read(func(fd uintptr) bool { return tcpClosed(int(fd)) })
+	if err != nil {
+		return false
+	}
+	c.ended.Store(uint32(EndReset))
+	return true
 }
 
 // unsent returns the number of bytes that the peer has not acknowledged.

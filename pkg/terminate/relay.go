@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -157,9 +158,13 @@ func (r *relay) readEnded(d, opposite *direction, err error) {
 	case errors.Is(err, io.EOF) && !(secure && c.fin):
 		r.halfClosed(d)
 		d.dst.closeWrite()
+		if c.waitReset() {
+			r.resetAfterEnd(d, opposite)
+		}
 	case secure && c.fin:
 		if d.by == ByClient && r.hasEnded(opposite) {
 			d.cut = true
+			r.halfClosed(d)
 			return
 		}
 		r.end(truncated(d.by), d.by, errors.New("closed without close_notify"))
@@ -181,11 +186,25 @@ func (r *relay) writeFailed(d, opposite *direction) {
 	r.end(reset(opposite.by), opposite.by, d.lost)
 }
 
+// resetAfterEnd handles a d.src that ended its stream and was reset later. If
+// the opposite way had ended too, nothing was lost: a client that closes at
+// once answers our close_notify with a RST.
+func (r *relay) resetAfterEnd(d, opposite *direction) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !opposite.ended {
+		r.endLocked(reset(d.by), d.by, syscall.ECONNRESET)
+	}
+}
+
 // halfClosed notes that d has ended; what remains is under the fin timeout.
 func (r *relay) halfClosed(d *direction) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d.ended = true
+	if r.up.ended && r.down.ended {
+		r.wakeReadersLocked()
+	}
 	if r.first == ByBalancer {
 		r.first = d.by
 	}
@@ -200,6 +219,13 @@ func (r *relay) hasEnded(d *direction) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return d.ended
+}
+
+// wakeReadersLocked ends the waits for a reset; writes go on.
+func (r *relay) wakeReadersLocked() {
+	past := time.Unix(1, 0)
+	_ = r.client.Conn.raw.SetReadDeadline(past) // an error: it is closed, and awake
+	_ = r.backend.Conn.raw.SetReadDeadline(past)
 }
 
 // end makes the result final, unless it is, and wakes both goroutines.

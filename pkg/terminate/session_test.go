@@ -1,0 +1,254 @@
+package terminate_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/snicketlb/snicket/pkg/certs"
+	"github.com/snicketlb/snicket/pkg/terminate"
+)
+
+// patience bounds waits that end early when all is well.
+const patience = 30 * time.Second
+
+const host = "app.test"
+
+// lab is what the tests of one name share: an authority and what it issued.
+type lab struct {
+	authority *certs.Authority
+	cert      *certs.Certificate
+	server    *tls.Config
+}
+
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	a, err := certs.NewAuthority("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := a.Issue(certs.IssueOptions{Names: []string{host}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := certs.NewStore([]*certs.Certificate{cert}, nil, certs.StoreOptions{})
+	return &lab{authority: a, cert: cert, server: terminate.ServerConfig(terminate.ServerOptions{Store: store})}
+}
+
+// noLeaks fails the test if descriptors or goroutines are left at its end.
+func noLeaks(t testing.TB) {
+	t.Helper()
+	descriptors := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	fds, goroutines := descriptors(), runtime.NumGoroutine()
+	t.Cleanup(func() {
+		deadline := time.Now().Add(patience)
+		for descriptors() > fds || runtime.NumGoroutine() > goroutines {
+			if time.Now().After(deadline) {
+				t.Errorf("left: %d descriptors of %d, %d goroutines of %d", descriptors(), fds, runtime.NumGoroutine(), goroutines)
+				return
+			}
+			runtime.Gosched()
+		}
+	})
+}
+
+// socketPair returns both ends of a connection over a real socket.
+func socketPair(t testing.TB, network string) (a, b net.Conn) {
+	t.Helper()
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = filepath.Join(t.TempDir(), "s")
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = net.Dial(network, l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a, b
+}
+
+// peer is a client or a backend: the far end of one side.
+type peer struct {
+	t    testing.TB
+	conn *terminate.Conn // notes how the transport ended
+	tls  *tls.Conn       // nil if plain
+}
+
+func (p *peer) write(b []byte) {
+	p.t.Helper()
+	var w io.Writer = p.conn
+	if p.tls != nil {
+		w = p.tls
+	}
+	if _, err := w.Write(b); err != nil {
+		p.t.Fatalf("write of a peer: %v", err)
+	}
+}
+
+// readN reads exactly n bytes.
+func (p *peer) readN(n int) []byte {
+	p.t.Helper()
+	var r io.Reader = p.conn
+	if p.tls != nil {
+		r = p.tls
+	}
+	b := make([]byte, n)
+	if got, err := io.ReadFull(r, b); err != nil {
+		p.t.Fatalf("read of a peer after %d of %d bytes: %v", got, n, err)
+	}
+	return b
+}
+
+// readAll reads until the stream ends and says how: "end" in order, "cut" by a
+// FIN without close_notify, "reset", "timeout".
+func (p *peer) readAll() ([]byte, string) {
+	p.t.Helper()
+	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
+	var r io.Reader = p.conn
+	if p.tls != nil {
+		r = p.tls
+	}
+	b, err := io.ReadAll(r)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return b, "timeout"
+	case p.conn.Ended() == terminate.EndReset:
+		return b, "reset"
+	case p.tls != nil && p.conn.Ended() == terminate.EndFIN:
+		return b, "cut"
+	case err != nil:
+		return b, err.Error()
+	default:
+		return b, "end"
+	}
+}
+
+// end ends the peer's stream in order.
+func (p *peer) end() {
+	p.t.Helper()
+	if p.tls != nil {
+		if err := p.tls.CloseWrite(); err != nil {
+			p.t.Fatalf("close_notify of a peer: %v", err)
+		}
+		return
+	}
+	p.fin()
+}
+
+// fin closes the sending side of the transport.
+func (p *peer) fin() {
+	p.t.Helper()
+	if err := p.conn.CloseWrite(); err != nil {
+		p.t.Fatalf("FIN of a peer: %v", err)
+	}
+}
+
+// session is a relay in progress between two peers.
+type session struct {
+	client, backend *peer
+	in, out         atomic.Uint64
+	cancel          context.CancelCauseFunc
+	done            chan terminate.Result
+}
+
+// setup says what session to make.
+type setup struct {
+	version uint16 // of the client's TLS
+	backend uint16 // of the backend's; 0 for a plain one
+	unix    bool   // the backend listens on a Unix socket
+	options terminate.RelayOptions
+}
+
+func start(t testing.TB, l *lab, o setup) *session {
+	t.Helper()
+	s := &session{done: make(chan terminate.Result, 1)}
+	client, near := clientPair(t, l, o.version)
+	s.client = client
+	network := "tcp"
+	if o.unix {
+		network = "unix"
+	}
+	far, raw := socketPair(t, network)
+	s.backend = &peer{t: t, conn: terminate.NewConn(far, nil)}
+	side := terminate.Side{Conn: terminate.NewConn(raw, nil)}
+	if o.backend != 0 {
+		s.backend.tls = tls.Server(s.backend.conn, &tls.Config{Certificates: []tls.Certificate{l.cert.Certificate}, MaxVersion: o.backend})
+		b := terminate.NewBackend(terminate.BackendOptions{Roots: l.authority.Pool()})
+		side.TLS = shake(t, s.backend.tls, func(ctx context.Context) (*tls.Conn, error) { return b.Client(ctx, side.Conn, host, "") })
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s.cancel = cancel
+	go func() { s.done <- terminate.Relay(ctx, near, side, o.options, &s.in, &s.out) }()
+	t.Cleanup(func() { cancel(nil) })
+	return s
+}
+
+// clientPair returns a client and the balancer's side of it after the handshake.
+func clientPair(t testing.TB, l *lab, version uint16) (*peer, terminate.Side) {
+	t.Helper()
+	far, raw := socketPair(t, "tcp")
+	client := &peer{t: t, conn: terminate.NewConn(far, nil)}
+	client.tls = tls.Client(client.conn, &tls.Config{ServerName: host, RootCAs: l.authority.Pool(), MaxVersion: version})
+	near := terminate.Side{Conn: terminate.NewConn(raw, nil)}
+	near.TLS = shake(t, client.tls, func(ctx context.Context) (*tls.Conn, error) { return terminate.Handshake(ctx, near.Conn, l.server) })
+	return client, near
+}
+
+// shake runs both sides of a handshake that must succeed.
+func shake(t testing.TB, far *tls.Conn, near func(context.Context) (*tls.Conn, error)) *tls.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- far.HandshakeContext(ctx) }()
+	c, err := near(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatalf("handshake of a peer: %v", err)
+	}
+	return c
+}
+
+// result waits for the relay and checks its reason and who ended it.
+func (s *session) result(t testing.TB, reason terminate.Reason, by terminate.Party) terminate.Result {
+	t.Helper()
+	select {
+	case r := <-s.done:
+		if r.Reason != reason || r.EndedBy != by {
+			t.Errorf("ended %v by %v (%v), want %v by %v", r.Reason, r.EndedBy, r.Err, reason, by)
+		}
+		if (r.Err == nil) != (reason == terminate.Clean) {
+			t.Errorf("ended %v with error %v", r.Reason, r.Err)
+		}
+		if r.In != s.in.Load() || r.Out != s.out.Load() {
+			t.Errorf("result counts %d in, %d out; the counters %d, %d", r.In, r.Out, s.in.Load(), s.out.Load())
+		}
+		return r
+	case <-time.After(patience):
+		t.Fatal("the relay goes on")
+		return terminate.Result{}
+	}
+}
