@@ -3,28 +3,33 @@ package health
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"time"
 )
 
-// attempt is one probe under way, with what its errors have to tell.
-type attempt struct {
-	timeout time.Duration // as the operator set it; 0: none
+// Try makes one attempt of at most timeout. If it fails for lack of time, its
+// error says how long that was: "connect: i/o timeout after 1s".
+func Try(ctx context.Context, p Prober, timeout time.Duration) (Observation, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return try(ctx, p, timeout)
 }
 
-func newAttempt(ctx context.Context) attempt {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return attempt{}
+// try makes an attempt in a context that ends after timeout.
+func try(ctx context.Context, p Prober, timeout time.Duration) (Observation, error) {
+	o, err := p.Probe(ctx)
+	if isTimeout(err) {
+		err = fmt.Errorf("%w after %v", err, timeout)
 	}
-	return attempt{timeout: time.Until(deadline).Round(time.Millisecond)}
+	return o, err
 }
 
 // connect dials and writes the preface.
-func (a attempt) connect(ctx context.Context, p *TCP) (net.Conn, error) {
+func (p *TCP) connect(ctx context.Context) (net.Conn, error) {
 	conn, err := p.dial(ctx)
 	if err != nil {
-		return nil, a.explain("connect", err)
+		return nil, explain("connect", err)
 	}
 	if len(p.Preface) == 0 {
 		return conn, nil
@@ -32,7 +37,7 @@ func (a attempt) connect(ctx context.Context, p *TCP) (net.Conn, error) {
 	defer guard(ctx, conn, 0)()
 	if _, err := conn.Write(p.Preface); err != nil {
 		reset(conn)
-		return nil, a.explain("connect", err)
+		return nil, explain("connect", err)
 	}
 	return conn, nil
 }
@@ -70,7 +75,7 @@ func guard(ctx context.Context, conn net.Conn, limit time.Duration) (stop func()
 }
 
 // handshake starts TLS on conn and completes the handshake.
-func (a attempt) handshake(ctx context.Context, raw net.Conn, config *tls.Config) (*tls.Conn, Observation, error) {
+func handshake(ctx context.Context, raw net.Conn, config *tls.Config) (*tls.Conn, Observation, error) {
 	conn := tls.Client(raw, config)
 	defer guard(ctx, raw, 0)()
 	err := conn.Handshake()
@@ -80,7 +85,7 @@ func (a attempt) handshake(ctx context.Context, raw net.Conn, config *tls.Config
 		if refused := unverified(err); refused != nil {
 			o.Certificates = refused
 		}
-		return nil, o, a.explain("handshake", err)
+		return nil, o, explain("handshake", err)
 	}
 	return conn, o, nil
 }

@@ -1,7 +1,6 @@
 package health_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -144,9 +143,7 @@ func sign(t *testing.T, template, parent *x509.Certificate, parentKey *ecdsa.Pri
 // probe makes one attempt and returns what it saw and its words, "" for a pass.
 func probe(t *testing.T, p health.Prober, timeout time.Duration) (health.Observation, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
-	o, err := p.Probe(ctx)
+	o, err := health.Try(t.Context(), p, timeout)
 	if err != nil {
 		return o, err.Error()
 	}

@@ -29,8 +29,10 @@ type Prober interface {
 	// Probe returns nil if the backend works, and else the reason in the
 	// operator's words: "connect: connection refused", "status 503, want
 	// 200-299". It returns soon after ctx is done; the deadline of ctx is the
-	// probe's timeout. The Observation counts also beside an error. A checker
-	// calls it from one goroutine at a time.
+	// probe's timeout, and the error it makes of that wraps
+	// os.ErrDeadlineExceeded or context.DeadlineExceeded. The Observation counts
+	// also beside an error. A checker may call it again while a former call,
+	// whose context is done, has not yet returned.
 	Probe(ctx context.Context) (Observation, error)
 }
 

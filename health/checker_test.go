@@ -203,7 +203,7 @@ func TestTimeoutIsAFailure(t *testing.T) {
 		r := newRig(t, every("a", &scripted{takes: time.Hour}))
 		defer r.stop()
 		r.after(500 * time.Millisecond)
-		r.want("a unknown>down (context deadline exceeded) @500ms")
+		r.want("a unknown>down (context deadline exceeded after 500ms) @500ms")
 	})
 }
 

@@ -57,11 +57,9 @@ func ExampleHTTP() {
 		fmt.Println(err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
 	for _, path := range []string{"/healthz", "/"} {
 		p := health.HTTP{TCP: health.TCP{Address: backend.Listener.Addr().String()}, Path: path, Status: want}
-		_, err := p.Probe(ctx)
+		_, err := health.Try(context.Background(), p, time.Second)
 		fmt.Println(path, err)
 	}
 	// Output:

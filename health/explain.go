@@ -17,12 +17,12 @@ import (
 // explain turns the error of a phase of a probe into the operator's words,
 // without the addresses and layers that the operator knows already. What it
 // wraps still answers errors.Is.
-func (a attempt) explain(phase string, err error) error {
+func explain(phase string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s: %w", phase, context.Canceled)
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %w after %v", phase, os.ErrDeadlineExceeded, a.timeout)
+	if isTimeout(err) {
+		return fmt.Errorf("%s: %w", phase, os.ErrDeadlineExceeded)
 	}
 	if refused := certificate(err); refused != nil {
 		return refused
@@ -57,6 +57,10 @@ func brief(s string) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most], "") + "..."
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // unverified returns the certificates that a handshake failed for.

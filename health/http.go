@@ -41,12 +41,11 @@ type HTTP struct {
 
 // Probe connects, completes a handshake if TLS is set, and makes one request.
 func (p HTTP) Probe(ctx context.Context) (Observation, error) {
-	a := newAttempt(ctx)
 	req, err := p.request(ctx)
 	if err != nil {
 		return Observation{}, err
 	}
-	raw, err := a.connect(ctx, &p.TCP)
+	raw, err := p.connect(ctx)
 	if err != nil {
 		return Observation{}, err
 	}
@@ -54,7 +53,7 @@ func (p HTTP) Probe(ctx context.Context) (Observation, error) {
 	var o Observation
 	var secure *tls.Conn
 	if p.TLS != nil {
-		if secure, o, err = a.handshake(ctx, raw, p.config()); err != nil {
+		if secure, o, err = handshake(ctx, raw, p.config()); err != nil {
 			return o, err
 		}
 	}
@@ -70,7 +69,7 @@ func (p HTTP) Probe(ctx context.Context) (Observation, error) {
 		_ = secure.CloseWrite() // the status has decided
 	}
 	if err != nil {
-		return o, a.explain("response", err)
+		return o, explain("response", err)
 	}
 	return o, p.judge(status)
 }

@@ -65,13 +65,13 @@ func (c *Checker) startDue(ctx context.Context, probes *sync.WaitGroup) (time.Du
 		t := heap.Pop(&c.queue).(*target)
 		t.due = now
 		t.probe++
-		number, prober := t.probe, t.Prober
-		probeCtx, cancel := context.WithTimeout(ctx, t.Options.Timeout)
+		number, prober, timeout := t.probe, t.Prober, t.Options.Timeout
+		probeCtx, cancel := context.WithTimeout(ctx, timeout)
 		t.cancel = cancel
 		c.inFlight++
 		probes.Go(func() {
 			defer cancel()
-			o, err := prober.Probe(probeCtx)
+			o, err := try(probeCtx, prober, timeout)
 			c.settle(ctx, t, number, o, err)
 		})
 	}

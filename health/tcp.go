@@ -30,7 +30,7 @@ type TCP struct {
 
 // Probe connects and writes the Preface.
 func (p TCP) Probe(ctx context.Context) (Observation, error) {
-	conn, err := newAttempt(ctx).connect(ctx, &p)
+	conn, err := p.connect(ctx)
 	if err != nil {
 		return Observation{}, err
 	}

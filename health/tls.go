@@ -22,17 +22,16 @@ type TLS struct {
 // Probe connects, completes a handshake and says goodbye. The Observation holds
 // the certificates also if they are what failed.
 func (p TLS) Probe(ctx context.Context) (Observation, error) {
-	a := newAttempt(ctx)
-	raw, err := a.connect(ctx, &p.TCP)
+	raw, err := p.connect(ctx)
 	if err != nil {
 		return Observation{}, err
 	}
 	defer reset(raw)
-	conn, o, err := a.handshake(ctx, raw, p.Config)
+	conn, o, err := handshake(ctx, raw, p.Config)
 	if err != nil {
 		return o, err
 	}
-	return o, a.goodbye(ctx, conn)
+	return o, goodbye(ctx, conn)
 }
 
 // patience is how long a backend may take to answer the goodbye of a probe.
@@ -45,12 +44,12 @@ const patience = 250 * time.Millisecond
 //
 // Nothing but an alert is held against the backend: how it ends a session that
 // has served its purpose is its own affair.
-func (a attempt) goodbye(ctx context.Context, conn *tls.Conn) error {
+func goodbye(ctx context.Context, conn *tls.Conn) error {
 	defer guard(ctx, conn.NetConn(), patience)()
 	_ = conn.CloseWrite() // what made it fail may have left an alert to read
 	_, err := conn.Read(make([]byte, 1))
 	if isAlert(err) {
-		return a.explain("handshake", err)
+		return explain("handshake", err)
 	}
 	return nil
 }

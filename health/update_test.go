@@ -118,7 +118,7 @@ func TestDefaults(t *testing.T) {
 		r := newRig(t, health.Target{ID: "a", Prober: p})
 		defer r.stop()
 		r.after(time.Second)
-		r.want("a unknown>down (context deadline exceeded) @1s")
+		r.want("a unknown>down (context deadline exceeded after 1s) @1s")
 		r.after(time.Minute)
 		times := p.times()
 		for i := range times[1:] {
