@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -264,4 +265,32 @@ func port(t testing.TB, addr string) string {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// dialFrom connects to addr from one of this machine's addresses.
+func dialFrom(t testing.TB, from, addr string) *net.TCPConn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: lab.Patience}
+	c, err := d.DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(lab.Patience))
+	return c.(*net.TCPConn)
+}
+
+// exchangeEcho sends a message to an echo backend and expects it back.
+func exchangeEcho(t testing.TB, c net.Conn, message []byte) {
+	t.Helper()
+	if _, err := c.Write(message); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(message))
+	if _, err := io.ReadFull(c, got); err != nil {
+		t.Fatalf("echo of %d bytes: %v", len(message), err)
+	}
+	if !bytes.Equal(got, message) {
+		t.Fatal("the echo is not what was sent")
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -251,7 +252,9 @@ func TestPeers(t *testing.T) {
 				t.Fatalf("%s has %d lines, the table %d: record anew with SNICKET_RECORD=1", file, len(want), len(lines))
 			}
 			for i := range lines {
-				if lines[i] != want[i] {
+				name, rest, _ := strings.Cut(want[i], " ")
+				either := strings.Split(strings.TrimSpace(rest), " or ") // what a peer does now so, now so
+				if got := strings.TrimSpace(strings.TrimPrefix(lines[i], name+" ")); !slices.Contains(either, got) {
 					t.Errorf("got  %q\nwant %q", lines[i], want[i])
 				}
 			}
