@@ -3,7 +3,7 @@ package sni
 import "errors"
 
 // ErrMore says that b is the beginning of a ClientHello and ends too early: read
-// more and call Parse again. It is returned bare, so err == ErrMore will do.
+// more and call Parse again. It is returned bare, and costs nothing.
 var ErrMore = errors.New("sni: more bytes needed")
 
 // The reasons for which a hello is refused. Parse wraps them with the facts; find

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"maps"
 	"net"
 
@@ -35,7 +34,7 @@ func ExampleParser() {
 			break
 		}
 		if !errors.Is(perr, sni.ErrMore) || err != nil {
-			log.Fatal(perr, err)
+			panic(perr)
 		}
 	}
 	p.Reset(0) // ready for the next one
@@ -71,7 +70,7 @@ func ExampleMap() {
 		"*":                     "sorry",
 	}))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for _, name := range []string{"www.example.com", "mail.example.com", "a.b.static.example.com", "example.org", ""} {
 		pattern, pool, ok := pools.Lookup(name)
@@ -106,7 +105,7 @@ func ExampleCheckPattern() {
 func ExampleAppendAlert() {
 	hello, err := sni.Parse(clientHello("nobody.example.com"), 0)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	alert := sni.AlertUnrecognizedName
 	fmt.Printf("%s: % x\n", alert, sni.AppendAlert(nil, hello, alert))

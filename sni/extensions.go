@@ -1,6 +1,9 @@
 package sni
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // The extensions that are read (IANA "TLS ExtensionType Values"). Others are
 // listed and not looked into.
@@ -221,10 +224,8 @@ func duplicate(list []uint16) (v uint16, found bool) {
 		return duplicateOfMany(list)
 	}
 	for i, v := range list {
-		for _, w := range list[:i] {
-			if v == w {
-				return v, true
-			}
+		if slices.Contains(list[:i], v) {
+			return v, true
 		}
 	}
 	return 0, false

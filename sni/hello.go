@@ -1,5 +1,7 @@
 package sni
 
+import "slices"
+
 // Versions of TLS as they stand in [Hello.Versions] and in record headers.
 const (
 	VersionSSL30 = 0x0300
@@ -50,22 +52,12 @@ type Hello struct {
 // OffersALPN reports whether the client offers the protocol proto, byte by byte
 // the same (RFC 7301 §3.1).
 func (h *Hello) OffersALPN(proto string) bool {
-	for _, p := range h.ALPN {
-		if p == proto {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(h.ALPN, proto)
 }
 
 // SupportsTLS13 reports whether the client offers TLS 1.3.
 func (h *Hello) SupportsTLS13() bool {
-	for _, v := range h.Versions {
-		if v == VersionTLS13 {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(h.Versions, VersionTLS13)
 }
 
 // MaxVersion is the highest version the client offers, GREASE left out: from
@@ -85,12 +77,7 @@ func (h *Hello) MaxVersion() uint16 {
 
 // HasExtension reports whether the hello has an extension of the given type.
 func (h *Hello) HasExtension(typ uint16) bool {
-	for _, e := range h.Extensions {
-		if e == typ {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(h.Extensions, typ)
 }
 
 // IsGREASE reports whether v is one of the sixteen values that clients send to

@@ -2,6 +2,7 @@ package sni_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -106,7 +107,7 @@ func checkSegments(t *testing.T, stream []byte, segments [][]byte, want *sni.Hel
 	for _, s := range segments {
 		n += len(s)
 		got, err := p.Parse(stream[:n:n])
-		if err == sni.ErrMore {
+		if errors.Is(err, sni.ErrMore) {
 			if want != nil && n >= want.Len {
 				t.Fatalf("more wanted after %d bytes of a hello of %d", n, want.Len)
 			}
@@ -135,7 +136,7 @@ func checkSame(t *testing.T, got *sni.Hello, err error, want *sni.Hello, wantErr
 func checkPrefixes(t *testing.T, stream []byte) {
 	t.Helper()
 	for n := range len(stream) {
-		if _, err := sni.Parse(stream[:n:n], 0); err != sni.ErrMore {
+		if _, err := sni.Parse(stream[:n:n], 0); !errors.Is(err, sni.ErrMore) {
 			t.Fatalf("got %v for %d of %d bytes, want ErrMore", err, n, len(stream))
 		}
 	}

@@ -40,7 +40,7 @@ const (
 	exact   kind = iota // a.example.com
 	one                 // *.example.com
 	several             // **.example.com
-	any1                // *
+	anyName             // *
 	noName              // -
 	kinds
 )
@@ -105,7 +105,7 @@ func (m *Map[V]) index() error {
 func split(pattern string) (kind, string) {
 	switch {
 	case pattern == "*":
-		return any1, ""
+		return anyName, ""
 	case pattern == "-":
 		return noName, ""
 	case strings.HasPrefix(pattern, "**."):
@@ -164,7 +164,7 @@ func (m *Map[V]) lookup(name string) int {
 			return i
 		}
 	}
-	return m.get(any1, "")
+	return m.get(anyName, "")
 }
 
 func (m *Map[V]) lookupParents(name string) int {

@@ -1,6 +1,9 @@
 package sni
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // DefaultMax is the size of the largest ClientHello accepted by default, in
 // bytes of the handshake message with its 4-byte header. Hellos seen in the wild
@@ -36,7 +39,7 @@ const (
 // but the server name once its buffers have grown. It must not be copied after
 // first use, and is not safe for concurrent use.
 type Parser struct {
-	max   int
+	limit int    // as Reset got it
 	off   int    // bytes of the stream in records taken
 	size  int    // bytes of the message with its header; 0 while unknown
 	msg   []byte // the message so far, if it does not end in its first record
@@ -51,11 +54,11 @@ type Parser struct {
 }
 
 // Reset forgets the hello, which ends the life of its slices, and keeps the
-// buffers unless they have grown unusually large. max is the size in bytes
+// buffers unless they have grown unusually large. limit is the size in bytes
 // of the largest handshake message to accept, its 4-byte header included; 0 means
 // DefaultMax.
-func (p *Parser) Reset(max int) {
-	p.max = max
+func (p *Parser) Reset(limit int) {
+	p.limit = limit
 	p.off, p.size, p.done, p.err = 0, 0, false, nil
 	p.hello = Hello{}
 	if cap(p.msg) > keepMessage {
@@ -86,7 +89,7 @@ func (p *Parser) Parse(b []byte) (*Hello, error) {
 		return nil, p.err
 	}
 	if err := p.read(b); err != nil {
-		if err != ErrMore {
+		if !errors.Is(err, ErrMore) {
 			p.err = err
 		}
 		return nil, err
@@ -97,8 +100,8 @@ func (p *Parser) Parse(b []byte) (*Hello, error) {
 
 // Parse reads the ClientHello at the beginning of b, as a new [Parser] with the
 // given limit would; 0 means DefaultMax.
-func Parse(b []byte, max int) (*Hello, error) {
-	p := &Parser{max: max}
+func Parse(b []byte, limit int) (*Hello, error) {
+	p := &Parser{limit: limit}
 	return p.Parse(b)
 }
 
@@ -202,7 +205,7 @@ func (p *Parser) readHeader(payload []byte) error {
 	if n < len(hdr) {
 		return nil
 	}
-	limit := p.max
+	limit := p.limit
 	if limit == 0 {
 		limit = DefaultMax
 	}

@@ -56,7 +56,7 @@ func TestParserDecidesEarly(t *testing.T) {
 				t.Errorf("got %q (%v), want %q", got, err, tc.want)
 			}
 			if len(stream) > 0 && tc.want != "more" {
-				if _, err := sni.Parse(stream[:len(stream)-1], 0); err != sni.ErrMore {
+				if _, err := sni.Parse(stream[:len(stream)-1], 0); !errors.Is(err, sni.ErrMore) {
 					t.Errorf("got %v one byte earlier, want ErrMore", err)
 				}
 			}
@@ -96,7 +96,7 @@ func TestParserTakesPayloadOnce(t *testing.T) {
 	b := bytes.Clone(stream)
 	var p sni.Parser
 	for n := rec; n < len(b); n += rec {
-		if _, err := p.Parse(b[:n]); err != sni.ErrMore {
+		if _, err := p.Parse(b[:n]); !errors.Is(err, sni.ErrMore) {
 			t.Fatalf("got %v after %d bytes, want ErrMore", err, n)
 		}
 		clear(b[:n])

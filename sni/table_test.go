@@ -69,7 +69,7 @@ func usualCases() []hellotest.Case {
 		good("early-data-behind", "a change_cipher_spec and an application data record follow the hello at once",
 			join(whole(msg), record(20, 0x0303, []byte{1}), record(23, 0x0303, bytes.Repeat(digest("early"), 4)))),
 		other("no-name", "no server_name extension", "", whole(modern("").without(0).bytes())),
-		other("no-extensions", "no extensions at all, not even their length", "", whole(handshake(1, noExtensions))),
+		other("no-extensions", "no extensions at all, not even their length; servers with an ECDSA certificate refuse it", "", whole(handshake(1, noExtensions))),
 		other("other-name", "a name that has no route of its own", "b.test", whole(modern("b.test").bytes())),
 	}
 }
@@ -144,9 +144,9 @@ func nameCases() []hellotest.Case {
 	longest := strings.Join([]string{label, label, label, label[:61]}, ".")
 	return []hellotest.Case{
 		good("name-upper-case", "a name in upper case", named("A.TEST")),
-		good("name-trailing-dot", "a name with a trailing dot", named("a.test.")),
-		good("name-of-other-type", "an entry of an unknown name type before the host_name, to be skipped", twice(nameOfType(7, "b.test"), hostName("a.test"))),
-		other("name-only-other-type", "a server_name extension without a host_name", "", twice(nameOfType(7, "a.test"))),
+		good("name-trailing-dot", "a name with a trailing dot; crypto/tls refuses it", named("a.test.")),
+		good("name-of-other-type", "an entry of an unknown name type before the host_name, to be skipped; OpenSSL refuses it", twice(nameOfType(7, "b.test"), hostName("a.test"))),
+		other("name-only-other-type", "a server_name extension without a host_name; OpenSSL refuses it", "", twice(nameOfType(7, "a.test"))),
 		other("name-underscore", "a name with an underscore", "a_b.test", named("a_b.test")),
 		other("name-a-label", "an internationalised name as A-label", "xn--bcher-kva.test", named("xn--bcher-kva.test")),
 		other("name-longest", "a name of 253 bytes with labels of 63", longest, named(longest)),

@@ -166,8 +166,13 @@ func (c Case) Format() []byte {
 	}
 	var b bytes.Buffer
 	for _, line := range [][2]string{
-		{"about", c.About}, {"name", c.ServerName}, {"expect", c.Expect}, {"outcome", c.Outcome},
-		{"backend", c.Backend}, {"alert", alert}, {"segments", string(c.Plan)},
+		{"about", c.About},
+		{"name", c.ServerName},
+		{"expect", c.Expect},
+		{"outcome", c.Outcome},
+		{"backend", c.Backend},
+		{"alert", alert},
+		{"segments", string(c.Plan)},
 	} {
 		b.WriteString(strings.TrimSuffix(line[0]+": "+line[1], " ") + "\n")
 	}
@@ -257,33 +262,31 @@ func Word(err error) string {
 	if err == nil {
 		return "ok"
 	}
-	for _, w := range words {
+	for _, w := range []struct {
+		err  error
+		word string
+	}{
+		{sni.ErrMore, "more"},
+		{sni.ErrNotTLS, "not-tls"},
+		{sni.ErrSSLv2, "sslv2"},
+		{sni.ErrDTLS, "dtls"},
+		{sni.ErrRecordVersion, "record-version"},
+		{sni.ErrEmptyRecord, "empty-record"},
+		{sni.ErrRecordTooLarge, "record-too-large"},
+		{sni.ErrInterleaved, "interleaved"},
+		{sni.ErrTrailing, "trailing"},
+		{sni.ErrNotClientHello, "not-client-hello"},
+		{sni.ErrTooLarge, "too-large"},
+		{sni.ErrLength, "length"},
+		{sni.ErrBounds, "bounds"},
+		{sni.ErrDuplicateExtension, "duplicate-extension"},
+		{sni.ErrPreSharedKey, "pre-shared-key"},
+		{sni.ErrServerName, "server-name"},
+		{sni.ErrServerNames, "server-names"},
+	} {
 		if errors.Is(err, w.err) {
 			return w.word
 		}
 	}
 	return ""
-}
-
-var words = []struct {
-	err  error
-	word string
-}{
-	{sni.ErrMore, "more"},
-	{sni.ErrNotTLS, "not-tls"},
-	{sni.ErrSSLv2, "sslv2"},
-	{sni.ErrDTLS, "dtls"},
-	{sni.ErrRecordVersion, "record-version"},
-	{sni.ErrEmptyRecord, "empty-record"},
-	{sni.ErrRecordTooLarge, "record-too-large"},
-	{sni.ErrInterleaved, "interleaved"},
-	{sni.ErrTrailing, "trailing"},
-	{sni.ErrNotClientHello, "not-client-hello"},
-	{sni.ErrTooLarge, "too-large"},
-	{sni.ErrLength, "length"},
-	{sni.ErrBounds, "bounds"},
-	{sni.ErrDuplicateExtension, "duplicate-extension"},
-	{sni.ErrPreSharedKey, "pre-shared-key"},
-	{sni.ErrServerName, "server-name"},
-	{sni.ErrServerNames, "server-names"},
 }
