@@ -17,7 +17,7 @@ func (d *decoder) check(c *Config, routes []routeSource) {
 		if r.Mode == Reject {
 			continue
 		}
-		p := c.pool(r.Pool)
+		p := d.poolOf(c, r.Pool)
 		if p == nil {
 			d.missingPool(c, r, src)
 			continue
@@ -48,8 +48,14 @@ func (d *decoder) checkUnused(c *Config, used map[string]bool) {
 			d.warning(p.Pos, hint, "no route uses pool %q", p.Name)
 		}
 	}
+	listens := map[string]bool{}
+	for _, r := range c.Routes {
+		for _, name := range r.Listeners {
+			listens[name] = true
+		}
+	}
 	for _, l := range c.Listeners {
-		if !slices.ContainsFunc(c.Routes, func(r Route) bool { return slices.Contains(r.Listeners, l.Name) }) {
+		if !listens[l.Name] {
 			d.warning(l.Pos, hint, "no route listens on %q", l.Name)
 		}
 	}

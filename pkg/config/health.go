@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// probe reads [pools.NAME.health] into p. Its defaults follow the pool and its routes.
-func (d *decoder) probe(root table, p *Pool, routes []Route) {
+// probe reads [pools.NAME.health] into p. Its probes ask for the name of the pool's
+// tls, else for exactHost, the first that its routes have, else for none.
+func (d *decoder) probe(root table, p *Pool, exactHost string) {
 	t := table{d: d, place: healthTable, at: p.Pos}
 	if pools := root.get("pools"); pools != nil && pools.table[p.Name] != nil && pools.table[p.Name].kind == kindTable {
 		t = d.table(pools.table[p.Name].table["health"], healthTable, p.Pos)
@@ -33,7 +34,10 @@ func (d *decoder) probe(root table, p *Pool, routes []Route) {
 		d.problem(t.pos("jitter"), "make it shorter than "+formatDuration(h.Interval), "jitter is as long as the interval")
 	}
 	d.checkProbeKeys(t, h.Kind)
-	name := probeName(p, routes)
+	name := exactHost
+	if p.TLS != nil && p.TLS.ServerName != "" {
+		name = p.TLS.ServerName
+	}
 	if h.Kind == ProbeHTTP || h.Kind == ProbeHTTPS {
 		d.probeHTTP(t, &h, name)
 	}
@@ -64,23 +68,18 @@ func (d *decoder) checkProbeKeys(t table, kind ProbeKind) {
 	}
 }
 
-// probeName is the server name that a pool's probes ask for unless told otherwise:
-// that of its tls, else the first exact host of its routes, else none.
-func probeName(p *Pool, routes []Route) string {
-	if p.TLS != nil && p.TLS.ServerName != "" {
-		return p.TLS.ServerName
-	}
+// firstExactHosts returns, for each pool that has one, the first host of its routes
+// that is no pattern.
+func firstExactHosts(routes []Route) map[string]string {
+	out := map[string]string{}
 	for _, r := range routes {
-		if r.Pool != p.Name {
-			continue
-		}
 		for _, h := range r.Hosts {
-			if h.Pattern != "-" && !strings.HasPrefix(h.Pattern, "*") {
-				return h.Pattern
+			if h.Pattern != "-" && !strings.HasPrefix(h.Pattern, "*") && out[r.Pool] == "" {
+				out[r.Pool] = h.Pattern
 			}
 		}
 	}
-	return ""
+	return out
 }
 
 func (d *decoder) probeHTTP(t table, h *Health, name string) {

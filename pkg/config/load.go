@@ -26,7 +26,7 @@ func Load(path string) (*Config, Problems) {
 // and relative paths start at its directory. Included files, certificates and
 // whatever else the text names are looked for on disk as Load does.
 func Parse(name string, text []byte) (*Config, Problems) {
-	l := loader{d: &decoder{}, united: &value{kind: kindTable, table: map[string]*value{}}}
+	l := loader{d: &decoder{poolIndex: map[string]int{}}, united: &value{kind: kindTable, table: map[string]*value{}}}
 	l.main(name, string(text))
 	c := l.d.config(l.united)
 	c.Files = l.files

@@ -22,7 +22,7 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 				continue
 			}
 			d.checkName(t.at, "pool", name)
-			c.Pools = append(c.Pools, d.pool(t, name, t))
+			d.addPool(c, d.pool(t, name, t))
 			if t.missing("backends") {
 				d.problem(t.at, `write backends = ["IP:port"]`, "pool %q has no backends", name)
 			}
@@ -33,30 +33,35 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 			continue
 		}
 		name, at := c.Routes[i].Name, src.backends.pos()
-		if p := c.pool(name); p != nil {
+		if p := d.poolOf(c, name); p != nil {
 			d.problem(at, "name the route or the pool otherwise", "these backends make a pool %q, and one is at %s", name, p.Pos)
 			continue
 		}
-		c.Pools = append(c.Pools, d.pool(table{d: d, place: poolTable, at: at}, name, src.table))
+		d.addPool(c, d.pool(table{d: d, place: poolTable, at: at}, name, src.table))
 	}
+	exact := firstExactHosts(c.Routes)
 	for i := range c.Pools {
-		d.probe(root, &c.Pools[i], c.Routes)
+		d.probe(root, &c.Pools[i], exact[c.Pools[i].Name])
 	}
 	for i, src := range routes {
 		r := &c.Routes[i]
-		if p := c.pool(r.Pool); p != nil && p.TLS != nil && r.Mode == Terminate {
+		if p := d.poolOf(c, r.Pool); p != nil && p.TLS != nil && r.Mode == Terminate {
 			r.TLS.ALPNFromBackends = src.tls.get("alpn") == nil
 		}
 	}
 }
 
-// pool returns the pool called name, or nil.
-func (c *Config) pool(name string) *Pool {
-	i := slices.IndexFunc(c.Pools, func(p Pool) bool { return p.Name == name })
-	if i < 0 {
-		return nil
+func (d *decoder) addPool(c *Config, p Pool) {
+	d.poolIndex[p.Name] = len(c.Pools)
+	c.Pools = append(c.Pools, p)
+}
+
+// poolOf returns the pool called name, or nil.
+func (d *decoder) poolOf(c *Config, name string) *Pool {
+	if i, ok := d.poolIndex[name]; ok {
+		return &c.Pools[i]
 	}
-	return &c.Pools[i]
+	return nil
 }
 
 // pool reads one pool from t, but for its probes; its backends are those of list.

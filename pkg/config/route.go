@@ -111,17 +111,18 @@ func (d *decoder) hosts(t table) []Host {
 		return nil
 	}
 	var out []Host
-	entries := t.entries("hosts")
-	for _, e := range entries {
+	seen := map[string]bool{}
+	for _, e := range t.entries("hosts") {
 		normal, err := sni.CheckPattern(e.text)
 		if err != nil {
 			d.problem(e.at, "", "hosts: %s", oneLine(err.Error()))
 			continue
 		}
-		if i := slices.IndexFunc(out, func(h Host) bool { return h.Pattern == normal }); i >= 0 {
+		if seen[normal] {
 			d.problem(e.at, "drop one of them", "hosts has %q twice", normal)
 			continue
 		}
+		seen[normal] = true
 		out = append(out, Host{normal, e.at})
 	}
 	if v := t.get("hosts"); v.kind == kindArray && len(v.array) == 0 {

@@ -11,7 +11,8 @@ import (
 // decoder collects what is wrong while values are read. Its methods, and those of
 // table, note a problem and go on with the default.
 type decoder struct {
-	problems Problems
+	problems  Problems
+	poolIndex map[string]int // index in Config.Pools, by name
 }
 
 func (d *decoder) problem(at Position, hint, format string, args ...any) {
@@ -239,16 +240,18 @@ type entry struct {
 // entries reads a list of strings, each of which may stand in it once.
 func (t table) entries(key string) []entry {
 	var out []entry
+	seen := map[string]bool{}
 	for _, v := range t.list(key) {
 		s, ok := v.scalar.(string)
 		if !ok {
 			t.d.wrongType(v, "an entry of "+key, kindString, fmt.Sprintf(`write %s = ["…", "…"]`, key))
 			continue
 		}
-		if slices.ContainsFunc(out, func(e entry) bool { return e.text == s }) {
+		if seen[s] {
 			t.d.problem(v.pos(), "drop one of them", "%s has %q twice", key, s)
 			continue
 		}
+		seen[s] = true
 		out = append(out, entry{s, v.pos()})
 	}
 	return out
