@@ -207,8 +207,9 @@ var errRunTwice = errors.New("health: Run called twice")
 
 // NewChecker returns a Checker without targets. It calls report for each
 // transition, from one goroutine of Run and without a lock held, so report may
-// call the checker. The transitions of a target come in order. A report that
-// takes long delays further reports and no probe.
+// call the checker. The transitions of a target come in order, one that was made
+// just before the target was removed perhaps after it. A report that takes long
+// delays further reports and no probe.
 func NewChecker(report func(Transition), o CheckerOptions) *Checker {
 	if o.MaxInFlight <= 0 {
 		o.MaxInFlight = 256

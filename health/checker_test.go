@@ -96,9 +96,12 @@ func (r *rig) stop() {
 	}
 }
 
+// elapse lets d of a bubble's own time pass.
+func elapse(d time.Duration) { <-time.After(d) }
+
 // after lets d pass and all that is due then happen.
 func (r *rig) after(d time.Duration) {
-	time.Sleep(d)
+	elapse(d)
 	synctest.Wait()
 }
 
@@ -176,7 +179,7 @@ func TestRiseAndFall(t *testing.T) {
 		r.after(time.Second)
 		r.want("a ready>down (connect: connection refused) @6s")
 		s, _ := r.Status("a")
-		if s.State != health.Down || s.Failures != 3 || s.Passes != 0 || s.LastErr != errRefused ||
+		if s.State != health.Down || s.Failures != 3 || s.Passes != 0 || !errors.Is(s.LastErr, errRefused) ||
 			s.Since.Sub(r.start) != 6*time.Second || s.LastProbe.Sub(r.start) != 6*time.Second {
 			t.Errorf("status %+v", s)
 		}
@@ -361,12 +364,12 @@ func TestReportMayBlockAndCallBack(t *testing.T) {
 		c.Update([]health.Target{every("a", p)})
 		done := make(chan error)
 		go func() { done <- c.Run(ctx) }()
-		time.Sleep(10 * time.Second)
+		elapse(10 * time.Second)
 		if n := len(p.times()); n != 10 && n != 11 {
 			t.Errorf("%d probes in 10s beside a report that blocks, want 10", n)
 		}
 		close(release)
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -20,8 +20,7 @@ func Example() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var c *health.Checker
-	c = health.NewChecker(func(t health.Transition) {
+	c := health.NewChecker(func(t health.Transition) {
 		fmt.Printf("%s: %s, was %s\n", t.ID, t.To, t.From)
 		if t.To == health.Up {
 			backend.Close()

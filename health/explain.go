@@ -27,20 +27,17 @@ func explain(phase string, err error) error {
 	if refused := certificate(err); refused != nil {
 		return refused
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return fmt.Errorf("resolve: %q: %s", dns.Name, dns.Err)
 	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return fmt.Errorf("%s: %w", phase, errno)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%s: connection closed by the backend", phase)
 	}
 	alert := isAlert(err)
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
 	if alert {
@@ -65,8 +62,7 @@ func isTimeout(err error) bool {
 
 // unverified returns the certificates that a handshake failed for.
 func unverified(err error) []*x509.Certificate {
-	var verify *tls.CertificateVerificationError
-	if errors.As(err, &verify) {
+	if verify, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return verify.UnverifiedCertificates
 	}
 	return nil
@@ -75,12 +71,12 @@ func unverified(err error) []*x509.Certificate {
 // certificate puts into words why a certificate was not accepted; nil if err is
 // about something else.
 func certificate(err error) error {
-	var invalid x509.CertificateInvalidError
-	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+	if ok && invalid.Reason == x509.Expired {
 		return &certificateError{text: validity(invalid.Cert, time.Now()), err: err}
 	}
-	var verify *tls.CertificateVerificationError
-	if !errors.As(err, &verify) {
+	verify, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	if !ok {
 		return nil
 	}
 	text := strings.TrimPrefix(verify.Err.Error(), "x509: ")

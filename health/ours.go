@@ -2,20 +2,16 @@ package health
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 )
 
 // ours reports whether an error is of this side's making and so says nothing
 // about the backend: no descriptors, no memory, no ports, no permission.
 func ours(err error) bool {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
-		return false
-	}
-	switch errno {
-	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
-		syscall.EADDRNOTAVAIL, syscall.EACCES, syscall.EPERM:
-		return true
-	}
-	return false
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && slices.Contains([]syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+		syscall.EADDRNOTAVAIL, syscall.EACCES, syscall.EPERM,
+	}, errno)
 }

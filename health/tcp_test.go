@@ -36,7 +36,7 @@ func TestTCP(t *testing.T) {
 		{name: "nothing listens", prober: func(t *testing.T) health.TCP {
 			return health.TCP{Address: closedAddress(t)}
 		}, want: "connect: connection refused"},
-		{name: "no such path", prober: func(t *testing.T) health.TCP {
+		{name: "no such path", prober: func(*testing.T) health.TCP {
 			return health.TCP{Network: "unix", Address: "/nonexistent/backend.sock"}
 		}, want: "connect: no such file or directory"},
 		{name: "no such name", prober: func(*testing.T) health.TCP {

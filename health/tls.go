@@ -35,7 +35,7 @@ func (p TLS) Probe(ctx context.Context) (Observation, error) {
 }
 
 // patience is how long a backend may take to answer the goodbye of a probe.
-const patience = 250 * time.Millisecond
+const patience = 500 * time.Millisecond
 
 // goodbye ends a session and waits for the backend to do the same. In TLS 1.3
 // the client's handshake is over before the backend has looked at the client's
@@ -56,6 +56,6 @@ func goodbye(ctx context.Context, conn *tls.Conn) error {
 
 // isAlert reports whether crypto/tls means an alert that the backend sent.
 func isAlert(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "remote error"
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
 }

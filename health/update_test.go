@@ -211,7 +211,7 @@ func TestMaxInFlight(t *testing.T) {
 		for i := range n {
 			targets = append(targets, every(fmt.Sprint(i), proberFunc(func(context.Context) (health.Observation, error) {
 				most.Store(max(most.Load(), running.Add(1)))
-				time.Sleep(10 * time.Millisecond)
+				elapse(10 * time.Millisecond)
 				running.Add(-1)
 				probed.Add(1)
 				return health.Observation{}, nil
@@ -224,7 +224,7 @@ func TestMaxInFlight(t *testing.T) {
 		c.Update(targets)
 		done := make(chan error)
 		go func() { done <- c.Run(ctx) }()
-		time.Sleep(500 * time.Millisecond) // 40 probes, 4 at a time, 10 ms each
+		elapse(500 * time.Millisecond) // 40 probes, 4 at a time, 10 ms each
 		if probed.Load() != n || most.Load() != limit {
 			t.Errorf("%d probes, at most %d at a time; want %d and %d", probed.Load(), most.Load(), n, limit)
 		}
