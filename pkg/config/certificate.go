@@ -78,7 +78,7 @@ func (d *decoder) certificate(t table) (Certificate, bool) {
 	certText, haveCert := d.text(t.get("cert"), "cert")
 	keyText, haveKey := d.text(t.get("key"), "key")
 	if !haveCert {
-		if haveKey || t.place == certificateTable && t.get("cert") == nil {
+		if haveKey || t.place == certificateTable && t.missing("cert") {
 			d.problem(t.pos("key"), `write cert = "FILE.pem" beside it`, "no cert")
 		}
 		return Certificate{}, false

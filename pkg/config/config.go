@@ -190,8 +190,8 @@ type Health struct {
 	ServerName string
 	Verify     bool          // tls, https
 	CA         File          // roots for Verify; zero: the system's
-	Interval   time.Duration // between the ends of one probe and the start of the next
-	Jitter     time.Duration // at most this is added to or taken from each interval; below Interval
+	Interval   time.Duration // between the starts of two probes
+	Jitter     time.Duration // at most this is added to or taken from each interval; 0: none; below Interval
 	Timeout    time.Duration // of one probe
 	Rise       int           // successes in a row that make a down backend ready
 	Fall       int           // failures in a row that make a ready backend down

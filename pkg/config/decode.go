@@ -98,11 +98,9 @@ func (d *decoder) log(t table) Log {
 	return l
 }
 
-// levelNames are the log levels a file may name.
-var levelNames = []string{"debug", "info", "warn", "error"}
-
 func parseLevel(s string) (slog.Level, error) {
 	var l slog.Level
+	levelNames := []string{"debug", "info", "warn", "error"}
 	if !slices.Contains(levelNames, s) {
 		return l, complain("write "+quotedList(levelNames), "%q is no level", s)
 	}
@@ -129,7 +127,7 @@ func (d *decoder) listeners(root table) []Listener {
 		if !ok && t.get("address") == nil && name == defaultName {
 			text, ok = defaultAddress, true
 		}
-		switch a, err := parseListenAddress(text, root.dirOf(t.v)); {
+		switch a, err := parseListenAddress(text, v.table[name].src.dir); {
 		case !ok && t.v != nil && t.missing("address"):
 			d.problem(t.at, `write address = ":443" or another`, "listener %q has no address", name)
 		case !ok: // of a wrong type, and said so
@@ -144,14 +142,6 @@ func (d *decoder) listeners(root table) []Listener {
 		out = append(out, l)
 	}
 	return out
-}
-
-// dirOf returns where relative paths in v start.
-func (t table) dirOf(v *value) string {
-	if v == nil {
-		v = t.v
-	}
-	return v.src.dir
 }
 
 func (d *decoder) acceptProxyFrom(t table) (from []netip.Prefix, unix bool) {

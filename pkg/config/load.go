@@ -167,7 +167,9 @@ func (l *loader) unite(root *value) {
 				l.add(l.united.table[key], name, v.table[name], key+"."+bareOrQuoted(name))
 			}
 		default:
-			l.add(l.united, key, v, key)
+			if slices.Contains(keysOf(rootTable), key) { // all others are refused already
+				l.add(l.united, key, v, key)
+			}
 		}
 	}
 }

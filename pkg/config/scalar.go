@@ -71,11 +71,16 @@ func formatDuration(d time.Duration) string {
 	return s
 }
 
-// sizeUnits are those of parseSize, the largest first.
-var sizeUnits = []struct {
+// sizeUnit is a unit of sizes.
+type sizeUnit struct {
 	name  string
 	bytes int64
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+}
+
+// sizeUnits returns those there are, the largest first.
+func sizeUnits() []sizeUnit {
+	return []sizeUnit{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+}
 
 // parseSize reads a whole number of B, KiB, MiB or GiB.
 func parseSize(s string) (int64, error) {
@@ -89,7 +94,7 @@ func parseSize(s string) (int64, error) {
 	if unit == "" {
 		return 0, complain(fmt.Sprintf("write %q for bytes, or KiB, MiB, GiB", s+"B"), "size %q has no unit", s)
 	}
-	for _, u := range sizeUnits {
+	for _, u := range sizeUnits() {
 		if u.name != unit {
 			continue
 		}
@@ -106,7 +111,7 @@ func parseSize(s string) (int64, error) {
 
 // formatSize writes n bytes in the largest unit that divides them.
 func formatSize(n int64) string {
-	for _, u := range sizeUnits {
+	for _, u := range sizeUnits() {
 		if n%u.bytes == 0 && n >= u.bytes {
 			return strconv.FormatInt(n/u.bytes, 10) + u.name
 		}

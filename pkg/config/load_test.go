@@ -1,0 +1,186 @@
+package config_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/snicketlb/snicket/pkg/config"
+)
+
+// write makes files in a new directory, with paths below it as keys, and goes there.
+func write(t *testing.T, files map[string]string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	return dir
+}
+
+func texts(problems config.Problems) []string {
+	var out []string
+	for _, p := range problems {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+func TestLoadMissingFile(t *testing.T) {
+	write(t, nil)
+	c, problems := config.Load("snicket.toml")
+	if c == nil {
+		t.Error("no configuration, which a caller that looks for more problems would follow")
+	}
+	want := []string{"snicket.toml: no such file or directory: the file is named by -c FILE"}
+	if got := texts(problems); !slices.Equal(got, want) {
+		t.Errorf("problems %q, want %q", got, want)
+	}
+	if problems.Err() == nil {
+		t.Error("no error")
+	}
+}
+
+// TestPositions: what can turn out bad after loading says where it was written.
+func TestPositions(t *testing.T) {
+	write(t, map[string]string{
+		"etc/snicket.toml": `include = ["conf.d/*.toml"]
+[listeners.https]
+accept_proxy_from = []
+[listeners.other]
+accept_proxy_from = []
+address = ":8443"
+[[routes]]
+name = "first"
+hosts = [
+  "a.test",
+  "b.test",
+]
+mode = "terminate"
+pool = "web"
+[routes.tls]
+certificates = [
+  "../a.pem",
+  { key = "../a.key",
+    cert = "../a.pem" },
+]
+[log]
+access = "x.log"
+`,
+		"etc/conf.d/web.toml": `[[routes]]
+hosts = ["c.test"]
+backends = [
+  "10.0.0.7:443",
+]
+[pools.web]
+backends = [
+  "10.0.0.5:443",
+  { name = "b",
+    address = "10.0.0.6:443" }
+]
+[pools.web.tls]
+ca = "../../a.pem"
+cert = "../../a.pem"
+`,
+		"a.pem": "", "a.key": "",
+	})
+	c, problems := config.Load("etc/snicket.toml")
+	if len(problems) > 0 {
+		t.Fatalf("problems %q", texts(problems))
+	}
+	const main, web = "etc/snicket.toml", "etc/conf.d/web.toml"
+	if want := []string{main, web}; !slices.Equal(c.Files, want) {
+		t.Errorf("files %q, want %q", c.Files, want)
+	}
+	got := map[string]config.Position{
+		"listener, address by default": c.Listeners[0].Pos,
+		"listener":                     c.Listeners[1].Pos,
+		"route":                        c.Routes[0].Pos,
+		"first host":                   c.Routes[0].Hosts[0].Pos,
+		"second host":                  c.Routes[0].Hosts[1].Pos,
+		"certificate":                  c.Routes[0].TLS.Certificates[0].Pos,
+		"included route":               c.Routes[1].Pos,
+		"pool":                         c.Pools[0].Pos,
+		"backend":                      c.Pools[0].Backends[0].Pos,
+		"backend as table":             c.Pools[0].Backends[1].Pos,
+		"pool's tls":                   c.Pools[0].TLS.Pos,
+		"ca":                           c.Pools[0].TLS.CA.Pos,
+		"ca of probes":                 c.Pools[0].Health.CA.Pos,
+		"client certificate":           c.Pools[0].TLS.Certificate.Pos,
+		"pool of a route":              c.Pools[1].Pos,
+		"its backend":                  c.Pools[1].Backends[0].Pos,
+		"access":                       c.Log.AccessPos,
+	}
+	want := map[string]config.Position{
+		"listener, address by default": {File: main, Line: 2},
+		"listener":                     {File: main, Line: 6},
+		"route":                        {File: main, Line: 7},
+		"first host":                   {File: main, Line: 10},
+		"second host":                  {File: main, Line: 11},
+		"certificate":                  {File: main, Line: 17},
+		"included route":               {File: web, Line: 1},
+		"pool":                         {File: web, Line: 6},
+		"backend":                      {File: web, Line: 8},
+		"backend as table":             {File: web, Line: 10},
+		"pool's tls":                   {File: web, Line: 12},
+		"ca":                           {File: web, Line: 13},
+		"ca of probes":                 {File: web, Line: 13},
+		"client certificate":           {File: web, Line: 14},
+		"pool of a route":              {File: web, Line: 3},
+		"its backend":                  {File: web, Line: 4},
+		"access":                       {File: main, Line: 22},
+	}
+	for _, what := range slices.Sorted(maps.Keys(want)) {
+		if got[what] != want[what] {
+			t.Errorf("%s is at %s, want %s", what, got[what], want[what])
+		}
+	}
+}
+
+// TestIncludeByAbsolutePath: such files are called by their whole path, and a
+// directory whose name looks like a pattern is none.
+func TestIncludeByAbsolutePath(t *testing.T) {
+	dir := write(t, map[string]string{
+		"[x]*/snicket.toml": `include = ["more/*.toml", "DIR/more.toml"]`,
+		"[x]*/more/a.toml":  "hots = 1",
+		"more.toml":         "hots = 2",
+	})
+	text, err := os.ReadFile("[x]*/snicket.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, problems := config.Parse("[x]*/snicket.toml", []byte(strings.ReplaceAll(string(text), "DIR", dir)))
+	const unknown = `:1: unknown key "hots": known here: include, listeners, routes, pools, tls, timeouts, limits, log`
+	want := []string{"[x]*/more/a.toml" + unknown, dir + "/more.toml" + unknown}
+	if got := texts(problems); !slices.Equal(got, want) {
+		t.Errorf("problems %q, want %q", got, want)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	warning := config.Problem{Pos: config.Position{File: "b", Line: 2}, Warning: true, Text: "odd", Hint: "mend it"}
+	bad := config.Problem{Pos: config.Position{File: "b", Line: 1}, Text: "bad"}
+	first := config.Problem{Pos: config.Position{File: "z"}, Text: "first"}
+	elsewhere := config.Problem{Text: "no port left"}
+	ps := config.Problems{warning, bad, elsewhere, first, warning}.Sort([]string{"z", "b"})
+	want := []string{"z: first", "b:1: bad", "b:2: warning: odd: mend it", "no port left"}
+	if got := texts(ps); !slices.Equal(got, want) {
+		t.Errorf("sorted %q, want %q", got, want)
+	}
+	if got, want := ps.Err().Error(), "z: first\nb:1: bad\nno port left"; got != want {
+		t.Errorf("error %q, want %q", got, want)
+	}
+	if got := ps.Warnings(); len(got) != 1 || got[0] != warning || got.Err() != nil {
+		t.Errorf("warnings %v, error %v", got, got.Err())
+	}
+}
