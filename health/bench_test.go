@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,11 +15,11 @@ import (
 // targets that are due as fast as the checker can start them.
 func BenchmarkChecker(b *testing.B) {
 	const n = 10_000
-	var probes atomic.Int64
-	enough := make(chan struct{})
-	p := proberFunc(func(context.Context) (health.Observation, error) {
-		if probes.Add(1) == int64(b.N) {
-			close(enough)
+	probed := make(chan struct{}, n)
+	p := proberFunc(func(ctx context.Context) (health.Observation, error) {
+		select {
+		case probed <- struct{}{}:
+		case <-ctx.Done():
 		}
 		return health.Observation{}, nil
 	})
@@ -33,10 +32,10 @@ func BenchmarkChecker(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	var run sync.WaitGroup
 	b.ReportAllocs()
-	b.ResetTimer()
 	run.Go(func() { c.Run(ctx) })
-	<-enough
-	b.StopTimer()
+	for b.Loop() {
+		<-probed
+	}
 	cancel()
 	run.Wait()
 }
