@@ -1,0 +1,11 @@
+package relay
+
+// FreePipes is the number of pipes that nobody has borrowed.
+func (e *Env) FreePipes() int { return len(e.pipes) }
+
+// What one Pump may move of one way, and what makes a way a bulk one.
+const (
+	TurnBytes = turnBytes
+	ChunkSize = chunkSize
+	PipePause = pipePause
+)

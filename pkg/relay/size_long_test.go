@@ -1,0 +1,5 @@
+//go:build long
+
+package relay_test
+
+const randomSessions = 2000
