@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -231,7 +232,7 @@ func poolOf(pool string, backends []string, settings ...string) string {
 }
 
 // tool runs a client program to its end and returns what it printed, stdout and stderr together, and its status.
-func tool(t testing.TB, stdin string, name string, args ...string) (output string, status int) {
+func tool(t testing.TB, stdin, name string, args ...string) (output string, status int) {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -241,14 +242,14 @@ func tool(t testing.TB, stdin string, name string, args ...string) (output strin
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.WaitDelay = lab.Patience
 	out, err := cmd.CombinedOutput()
-	if _, ended := err.(*exec.ExitError); err != nil && !ended {
+	if ended := (*exec.ExitError)(nil); err != nil && !errors.As(err, &ended) {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
 // mustTool is tool for a client that has to succeed.
-func mustTool(t testing.TB, stdin string, name string, args ...string) string {
+func mustTool(t testing.TB, stdin, name string, args ...string) string {
 	t.Helper()
 	out, status := tool(t, stdin, name, args...)
 	if status != 0 {

@@ -3,6 +3,7 @@ package lab
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -83,7 +84,7 @@ func Slow(n, rate int64) Handler {
 		defer tick.Stop()
 		for src := io.LimitReader(Pattern(uint64(n)), n); ; <-tick.C {
 			sent, err := io.CopyN(writerOnly{c}, src, max(1, rate/10))
-			if err == io.EOF || err == nil && sent == 0 {
+			if errors.Is(err, io.EOF) || err == nil && sent == 0 {
 				c.CloseWrite()
 				return
 			}

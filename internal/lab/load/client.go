@@ -51,7 +51,7 @@ func hold(o options) error {
 }
 
 // hellos opens connections that send half a hello and then nothing, and waits for the end of each.
-func hellos(o options) error {
+func hellos(o options) {
 	hello := lab.Hello("slow.test")
 	var wg sync.WaitGroup
 	var ends tally
@@ -79,7 +79,6 @@ func hellos(o options) error {
 	say("holding %d", o.n)
 	wg.Wait()
 	say("result %v", &ends)
-	return nil
 }
 
 // calls opens sessions at an even rate, however long each takes.

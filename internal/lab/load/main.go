@@ -55,7 +55,7 @@ func main() {
 	case "hold":
 		err = hold(o)
 	case "hellos":
-		err = hellos(o)
+		hellos(o)
 	case "calls":
 		err = calls(o)
 	default:
