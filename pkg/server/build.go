@@ -1,0 +1,236 @@
+package server
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/snicketlb/snicket/balancer"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/loop"
+	"github.com/snicketlb/snicket/pkg/proxy"
+	"github.com/snicketlb/snicket/pkg/terminate"
+)
+
+// A plan is a configuration made ready to run, with nothing live touched.
+type plan struct {
+	config   *config.Config
+	problems config.Problems
+	state    proxy.State
+	shared   *shared
+	probes   map[string]probeSecrets // by pool
+}
+
+// shared is what outlives a reload: the counts of routes, and of pools the balancer
+// and the protocols their backends chose.
+type shared struct {
+	pools  map[string]*sharedPool
+	routes map[string]*atomic.Int64
+}
+
+type sharedPool struct {
+	balancer *balancer.Pool
+	offer    *atomic.Int32
+}
+
+// take returns what old has for the routes and pools of c, with new parts for the
+// new ones. old is not changed, and may be nil.
+func (old *shared) take(c *config.Config) *shared {
+	s := &shared{pools: map[string]*sharedPool{}, routes: map[string]*atomic.Int64{}}
+	for _, p := range c.Pools {
+		if old != nil && old.pools[p.Name] != nil {
+			s.pools[p.Name] = old.pools[p.Name]
+			continue
+		}
+		s.pools[p.Name] = &sharedPool{balancer: balancer.New(p.Name), offer: new(atomic.Int32)}
+	}
+	for _, r := range c.Routes {
+		if old != nil && old.routes[r.Name] != nil {
+			s.routes[r.Name] = old.routes[r.Name]
+			continue
+		}
+		s.routes[r.Name] = new(atomic.Int64)
+	}
+	return s
+}
+
+// build reads the configuration in path, loads what it names and makes of it what
+// the data plane runs on. failed is told of failed dials. The plan always has a
+// config and its problems, and the rest if their Err is nil.
+func build(path string, old *shared, failed func(pool, id string, err error)) *plan {
+	c, problems := config.Load(path)
+	pl := &plan{config: c, problems: problems, shared: old.take(c)}
+	s := newSecrets(time.Now(), pl.problem)
+	b := &builder{plan: pl, secrets: s, failed: failed}
+	pl.state = proxy.State{
+		Listeners: b.listeners(),
+		Timeouts: proxy.Timeouts{
+			Hello: c.Timeouts.Hello, Keepalive: c.Timeouts.Keepalive,
+			Unacked: c.Timeouts.Unacked, Drain: c.Timeouts.Drain,
+		},
+		Limits: limits(&c.Limits),
+	}
+	b.pools()
+	b.routes()
+	pl.problems = pl.problems.Sort(c.Files)
+	if pl.problems.Err() != nil {
+		return pl
+	}
+	names := make([]string, len(c.Listeners))
+	for i, l := range c.Listeners {
+		names[i] = l.Name
+	}
+	if _, err := proxy.NewTable(pl.state.Routes, names); err != nil {
+		pl.problem(config.Problem{Pos: config.Position{File: path}, Text: err.Error()})
+	}
+	return pl
+}
+
+func (pl *plan) problem(p config.Problem) { pl.problems = append(pl.problems, p) }
+
+func limits(l *config.Limits) proxy.Limits {
+	return proxy.Limits{
+		MaxConnections: l.MaxConnections, MaxHello: int(l.MaxHello), MaxHellos: l.MaxHellos,
+		MaxHellosPerIP: l.MaxHellosPerIP, MaxHandshakes: l.MaxHandshakes,
+		PerIPConnections: l.PerIPConnections,
+		PerIPRate:        proxy.Rate{N: l.PerIPRate.N, Per: l.PerIPRate.Per},
+		Except:           l.Except,
+	}
+}
+
+// A builder fills a plan.
+type builder struct {
+	*plan
+	secrets *secrets
+	failed  func(pool, id string, err error)
+	byName  map[string]*proxy.Pool
+}
+
+func (b *builder) listeners() []proxy.Listener {
+	var out []proxy.Listener
+	for _, l := range b.config.Listeners {
+		address, err := listenAddress(l.Address)
+		if err != nil {
+			b.problem(config.Problem{Pos: l.Pos, Text: fmt.Sprintf("listener %q: %v", l.Name, err)})
+			continue
+		}
+		out = append(out, proxy.Listener{
+			Name: l.Name, Address: address, Text: l.Address.String(), Dual: l.Address.Dual,
+			AcceptProxyFrom: l.AcceptProxyFrom, AcceptProxyUnix: l.AcceptProxyUnix,
+		})
+	}
+	return out
+}
+
+func (b *builder) pools() {
+	b.byName = map[string]*proxy.Pool{}
+	b.probes = map[string]probeSecrets{}
+	for i := range b.config.Pools {
+		p := &b.config.Pools[i]
+		common := b.shared.pools[p.Name]
+		pool := &proxy.Pool{
+			Name: p.Name, Balancer: common.balancer, Offer: common.offer,
+			ProxyProtocol: p.ProxyProtocol, TLVs: tlvs(p.ProxyTLVs),
+			DialTimeout: p.DialTimeout, Retries: p.Retries, Sources: p.SourceAddresses,
+			Failed: func(id string, err error) { b.failed(p.Name, id, err) },
+		}
+		own := probeSecrets{roots: b.secrets.roots(p.Health.CA)}
+		if p.TLS != nil {
+			own.certificate = b.secrets.client(p.TLS.Certificate)
+			pool.TLS = terminate.NewBackend(terminate.BackendOptions{
+				ServerName: p.TLS.ServerName, Roots: b.secrets.roots(p.TLS.CA),
+				InsecureSkipVerify: p.TLS.InsecureSkipVerify, Certificate: own.certificate,
+			})
+		}
+		b.byName[p.Name], b.probes[p.Name] = pool, own
+	}
+}
+
+func tlvs(list []config.ProxyTLV) proxy.TLVs {
+	var t proxy.TLVs
+	for _, tlv := range list {
+		switch tlv {
+		case config.TLVAuthority:
+			t.Authority = true
+		case config.TLVALPN:
+			t.ALPN = true
+		case config.TLVUniqueID:
+			t.UniqueID = true
+		case config.TLVSSL:
+			t.SSL = true
+		case config.TLVCRC32C:
+			t.CRC32C = true
+		}
+	}
+	return t
+}
+
+func (b *builder) routes() {
+	common := b.secrets.servers(b.config.TLS.Certificates)
+	for i := range b.config.Routes {
+		r := &b.config.Routes[i]
+		route := &proxy.Route{
+			Name: r.Name, ALPN: r.ALPN, From: r.From, DenyFrom: r.DenyFrom, Listeners: r.Listeners,
+			Mode: modeOf(r.Mode), Pool: b.byName[r.Pool], MaxConnections: r.MaxConnections,
+			Idle: r.Timeouts.Idle, Fin: r.Timeouts.Fin, Handshake: r.Timeouts.Handshake,
+			Active: b.shared.routes[r.Name],
+		}
+		for _, h := range r.Hosts {
+			route.Hosts = append(route.Hosts, h.Pattern)
+		}
+		if r.Mode == config.Terminate {
+			route.TLS = b.secrets.terminator(r, common)
+		}
+		b.state.Routes = append(b.state.Routes, route)
+	}
+}
+
+func modeOf(m config.Mode) proxy.Mode {
+	switch m {
+	case config.Terminate:
+		return proxy.Terminate
+	case config.Reject:
+		return proxy.Reject
+	case config.Passthrough:
+	}
+	return proxy.Passthrough
+}
+
+func listenAddress(a config.ListenAddress) (*loop.Address, error) {
+	if a.Path != "" {
+		return unixAddress(a.Path)
+	}
+	return tcpAddress(a.AddrPort)
+}
+
+// dialAddress is where a backend is dialled, which is no host name.
+func dialAddress(a config.Address) (*loop.Address, error) {
+	if a.Kind == config.AddressUnix {
+		return unixAddress(a.Path)
+	}
+	return tcpAddress(a.AddrPort)
+}
+
+func unixAddress(path string) (*loop.Address, error) {
+	a, ok := loop.UnixAddress(path)
+	if !ok {
+		return nil, fmt.Errorf("%q cannot be the path of a Unix socket", path)
+	}
+	return a, nil
+}
+
+func tcpAddress(a netip.AddrPort) (*loop.Address, error) {
+	zone := a.Addr().Zone()
+	if zone == "" {
+		return loop.TCPAddress(a, 0), nil
+	}
+	link, err := net.InterfaceByName(zone)
+	if err != nil {
+		return nil, fmt.Errorf("%s: interface %q: %w", a, zone, cmp.Or(errors.Unwrap(err), err))
+	}
+	return loop.TCPAddress(netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()), uint32(link.Index)), nil
+}

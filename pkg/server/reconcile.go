@@ -1,0 +1,207 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/snicketlb/snicket/balancer"
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/proxy"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+// applied is what was last made of one pool's rows. Rows that did not change are
+// the same pointers, so comparing is cheap.
+type applied struct {
+	pool     *config.Pool
+	backends []*registry.Backend
+	balancer *balancer.Pool
+	// broken tells of backends that cannot be dialled, and why, by ID.
+	broken map[string]string
+	// logged is the state last told to the operator, by ID.
+	logged map[string]health.State
+}
+
+// follow makes the balancers and the checker what the registry says, until ctx is
+// done.
+func (s *Server) follow(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		v := s.registry.View()
+		s.reconcileLocked(v)
+		s.mu.Unlock()
+		if v.Wait(ctx) != nil {
+			return nil
+		}
+	}
+}
+
+// reconcileLocked makes the balancers and the checker what v says. It is level-
+// triggered: it may be called at any time, and does again what it finds undone.
+// The caller holds mu.
+func (s *Server) reconcileLocked(v *registry.View) {
+	generation := v.Meta().Generation
+	probesChanged := generation != s.probed
+	present := map[string]bool{}
+	for _, pool := range v.Pools() {
+		present[pool.Name] = true
+		if s.reconcilePool(v, pool) {
+			probesChanged = true
+		}
+	}
+	for name, a := range s.applied {
+		if !present[name] {
+			s.endLater(name, removedBy(a.balancer, nil))
+			delete(s.applied, name)
+			probesChanged = true
+		}
+	}
+	if probesChanged {
+		s.checker.Update(s.targets(v, generation))
+		s.probed = generation
+	}
+}
+
+// reconcilePool brings one pool up to date and reports whether its probes may have
+// to change.
+func (s *Server) reconcilePool(v *registry.View, pool *config.Pool) (changed bool) {
+	a := s.applied[pool.Name]
+	common := s.plan.shared.pools[pool.Name]
+	if a == nil || a.balancer != common.balancer {
+		a = &applied{balancer: common.balancer, logged: map[string]health.State{}}
+		s.applied[pool.Name] = a
+		changed = true
+	}
+	backends := v.Backends(pool.Name)
+	if !slices.Equal(backends, a.backends) {
+		changed = true
+		a.backends = backends
+		specs, broken := specsOf(backends)
+		a.broken = broken
+		s.endLater(pool.Name, removedBy(a.balancer, specs))
+		for _, b := range backends {
+			s.endNever(targetID(pool.Name, b.ID))
+		}
+	}
+	changed = changed || pool != a.pool
+	a.pool = pool
+
+	var chosen []string
+	logged := map[string]health.State{}
+	for _, b := range backends {
+		status := v.Status(pool.Name, b.ID)
+		if !pool.Health.Enabled { // what was once seen is nobody's to correct
+			status.State = health.Unknown
+		}
+		if why := a.broken[b.ID]; why != "" {
+			status.State, status.Why = health.Down, why
+		}
+		state := balancer.Ready
+		switch status.State {
+		case health.Down:
+			state = balancer.Down
+		case health.Up:
+			chosen = append(chosen, status.ALPN)
+		case health.Unknown:
+		}
+		a.balancer.SetState(b.ID, state)
+		s.logState(pool.Name, b.ID, status, a.logged[b.ID])
+		logged[b.ID] = status.State
+	}
+	a.logged = logged
+	common.offer.Store(int32(offerOf(chosen)))
+	return changed
+}
+
+// removedBy updates a pool and returns the IDs that are gone.
+func removedBy(p *balancer.Pool, specs []balancer.Spec) []string {
+	_, removed := p.Update(specs)
+	return removed
+}
+
+// specsOf turns rows into the balancer's form, and says which cannot be dialled.
+func specsOf(backends []*registry.Backend) (specs []balancer.Spec, broken map[string]string) {
+	broken = map[string]string{}
+	for _, b := range backends {
+		target := &proxy.Target{Name: b.ID}
+		switch {
+		case b.Unresolved != "":
+			target.Unreachable = errorText(b.Unresolved)
+		default:
+			target.Address, target.Unreachable = dialAddress(b.Address)
+		}
+		if target.Unreachable != nil {
+			broken[b.ID] = target.Unreachable.Error()
+		}
+		specs = append(specs, balancer.Spec{
+			ID: b.ID, Weight: b.Weight, MaxConnections: b.MaxConnections, Backup: b.Backup, Value: target,
+		})
+	}
+	return specs, broken
+}
+
+// errorText is an error that says no more than its text.
+type errorText string
+
+func (e errorText) Error() string { return string(e) }
+
+func (s *Server) logState(pool, id string, status registry.Status, was health.State) {
+	if status.State == was {
+		return
+	}
+	switch status.State {
+	case health.Down:
+		s.log.Warn("backend down", slog.String("pool", pool), slog.String("backend", id), slog.String("why", status.Why))
+	case health.Up:
+		s.log.Info("backend ready", slog.String("pool", pool), slog.String("backend", id))
+	case health.Unknown:
+	}
+}
+
+// targets are the backends to probe.
+func (s *Server) targets(v *registry.View, generation uint64) []health.Target {
+	var out []health.Target
+	for _, pool := range v.Pools() {
+		if !pool.Health.Enabled {
+			continue
+		}
+		a := s.applied[pool.Name]
+		for _, b := range a.backends {
+			if a.broken[b.ID] == "" {
+				out = append(out, probeTarget(pool, b, s.plan.probes[pool.Name], generation))
+			}
+		}
+	}
+	return out
+}
+
+// endLater ends the sessions of removed backends when they have had their time to
+// drain.
+func (s *Server) endLater(pool string, ids []string) {
+	for _, id := range ids {
+		key := targetID(pool, id)
+		s.endNever(key)
+		s.log.Info("backend removed", slog.String("pool", pool), slog.String("backend", id))
+		var t *time.Timer
+		t = time.AfterFunc(s.plan.config.Timeouts.Drain, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.ending[key] == t { // neither back, nor the server at its end
+				delete(s.ending, key)
+				s.proxy.EndBackend(pool, id)
+			}
+		})
+		s.ending[key] = t
+	}
+}
+
+// endNever takes back what endLater has in mind for a backend that returned.
+func (s *Server) endNever(key string) {
+	if t := s.ending[key]; t != nil {
+		t.Stop()
+		delete(s.ending, key)
+	}
+}

@@ -1,0 +1,132 @@
+package server
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/snicketlb/snicket/pkg/certs"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/proxy"
+	"github.com/snicketlb/snicket/pkg/terminate"
+)
+
+// secrets loads certificates and roots, each file once, and tells what is wrong with
+// them at the place that names them.
+type secrets struct {
+	now    time.Time
+	report func(config.Problem)
+	loaded map[[2]string]*certs.Certificate
+	pools  map[string]*x509.CertPool
+	broken bool // a certificate could not be loaded
+}
+
+// probeSecrets are those of a pool's probes.
+type probeSecrets struct {
+	roots       *x509.CertPool // nil: the system's
+	certificate *tls.Certificate
+}
+
+func newSecrets(now time.Time, report func(config.Problem)) *secrets {
+	return &secrets{
+		now: now, report: report,
+		loaded: map[[2]string]*certs.Certificate{}, pools: map[string]*x509.CertPool{},
+	}
+}
+
+// servers loads certificates to show to clients. One that cannot be used is left out
+// and reported.
+func (s *secrets) servers(list []config.Certificate) []*certs.Certificate {
+	var out []*certs.Certificate
+	for _, c := range list {
+		if loaded := s.load(c); loaded != nil {
+			out = append(out, loaded)
+		}
+	}
+	return out
+}
+
+// client loads the certificate shown to backends; nil for none.
+func (s *secrets) client(c config.Certificate) *tls.Certificate {
+	if c.Cert == "" {
+		return nil
+	}
+	loaded := s.load(c)
+	if loaded == nil {
+		return nil
+	}
+	return &loaded.Certificate
+}
+
+func (s *secrets) load(c config.Certificate) *certs.Certificate {
+	key := [2]string{c.Cert, c.Key}
+	if loaded, ok := s.loaded[key]; ok {
+		return loaded
+	}
+	loaded, problems := certs.Load(c.Cert, c.Key)
+	if loaded != nil {
+		problems = append(problems, loaded.Check(s.now, nil)...)
+	}
+	s.reportAt(c.Pos, problems)
+	s.loaded[key] = loaded
+	s.broken = s.broken || loaded == nil
+	return loaded
+}
+
+// roots loads a bundle of CA certificates; nil, for the system's, without a file.
+func (s *secrets) roots(f config.File) *x509.CertPool {
+	if f.Path == "" {
+		return nil
+	}
+	if pool, ok := s.pools[f.Path]; ok {
+		return pool
+	}
+	pool, problems := certs.Pool(f.Path)
+	s.reportAt(f.Pos, problems)
+	s.pools[f.Path] = pool
+	return pool
+}
+
+func (s *secrets) reportAt(pos config.Position, problems []certs.Problem) {
+	for _, p := range problems {
+		s.report(config.Problem{Pos: pos, Warning: p.Warning, Text: p.File + ": " + p.Text, Hint: p.Hint})
+	}
+}
+
+// terminator makes the TLS server of a route, and reports hosts that no certificate
+// covers. Its session tickets are its own: a session of one route never resumes on
+// another.
+func (s *secrets) terminator(r *config.Route, common []*certs.Certificate) *proxy.Terminator {
+	own := s.servers(r.TLS.Certificates)
+	t := &proxy.Terminator{Store: certs.NewStore(own, common, certs.StoreOptions{Default: r.TLS.DefaultCertificate})}
+	for _, h := range r.Hosts {
+		// One that could not be loaded may well cover it: that is told already.
+		if !s.broken && !t.Store.Covers(h.Pattern) {
+			s.report(uncovered(h, r.TLS.DefaultCertificate))
+		}
+	}
+	config := func(alpn ...string) *tls.Config {
+		return terminate.ServerConfig(terminate.ServerOptions{
+			Store: t.Store, ALPN: alpn, MinVersion: r.TLS.MinVersion,
+		})
+	}
+	if !r.TLS.ALPNFromBackends {
+		t.Fixed = config(r.TLS.ALPN...)
+		return t
+	}
+	t.Offers[proxy.OfferNone] = config()
+	t.Offers[proxy.OfferHTTP1] = config("http/1.1")
+	t.Offers[proxy.OfferH2] = config("h2", "http/1.1")
+	return t
+}
+
+func uncovered(h config.Host, byDefault bool) config.Problem {
+	hint := "add one to certificates in [routes.tls] or [tls]"
+	broad := h.Pattern == "*" || h.Pattern == "-" || strings.HasPrefix(h.Pattern, "**.")
+	if broad && !byDefault {
+		hint = "name the hosts, or set default_certificate = true in [routes.tls] to show one that does not fit"
+	}
+	return config.Problem{Pos: h.Pos, Text: fmt.Sprintf("no certificate covers %q", h.Pattern), Hint: hint}
+}

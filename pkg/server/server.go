@@ -1,0 +1,271 @@
+// Package server is where everything meets: it reads a configuration, builds from it
+// what the data plane runs on, keeps balancers, probes and host names in step with
+// it, reloads it and shuts down.
+//
+// Start at [New] and [Server.Run]; [Check] and [Explain] do with a configuration
+// what needs no running server.
+//
+// A configuration becomes running state in two steps. Building may fail and touches
+// nothing live: parse, validate, load certificates, bind new sockets without
+// listening. Committing cannot fail: one transaction of the registry, pools updated
+// by the backends' IDs so that counts and health survive, the data plane's table
+// swapped. So a reload is all or nothing.
+//
+// What is declared and observed lies in the registry. One function,
+// reconcileLocked, makes balancers and probes what the registry says; everything
+// else only writes there.
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/proxy"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+// Options are the options of New.
+type Options struct {
+	// Stdout takes the access log, Stderr the log. Nil discards.
+	Stdout, Stderr io.Writer
+	// Lookup resolves host names. Nil: the system's resolver.
+	Lookup Lookup
+	// Ready is called by Run once all listeners listen, with their addresses. May be
+	// nil.
+	Ready func([]proxy.Bound)
+}
+
+// Server is a balancer that runs by one configuration file.
+type Server struct {
+	path     string
+	o        Options
+	handler  *logHandler
+	log      *slog.Logger
+	access   *accessLog
+	loops    int
+	registry *registry.Registry
+	checker  *health.Checker
+	proxy    *proxy.Proxy // from Run on
+
+	reloading sync.Mutex // one reload at a time; taken before mu
+
+	mu      sync.Mutex // guards the fields below
+	plan    *plan
+	names   map[string]answer
+	applied map[string]*applied
+	ending  map[string]*time.Timer
+	probed  uint64 // the generation the checker knows
+}
+
+// New reads the configuration in path and makes a server of it, which has no socket
+// yet. The error is a *[ConfigError].
+func New(path string, o Options) (*Server, error) {
+	o.Stdout, o.Stderr = cmp.Or[io.Writer](o.Stdout, io.Discard), cmp.Or[io.Writer](o.Stderr, io.Discard)
+	if o.Lookup == nil {
+		o.Lookup = systemLookup
+	}
+	s := &Server{
+		path: path, o: o, handler: newLogHandler(o.Stderr), registry: registry.New(),
+		names: map[string]answer{}, applied: map[string]*applied{}, ending: map[string]*time.Timer{},
+	}
+	s.log = slog.New(s.handler)
+	s.access = newAccessLog(func(err error) { s.log.Error("access log cannot be written", slog.Any("error", err)) })
+	s.checker = health.NewChecker(s.observe, health.CheckerOptions{})
+	s.plan = s.build(nil)
+	if s.plan.problems.Err() != nil {
+		return nil, &ConfigError{s.plan.problems}
+	}
+	s.loops = s.plan.config.Limits.Loops
+	if s.loops == 0 {
+		s.loops = min(runtime.GOMAXPROCS(0), 256)
+	}
+	return s, nil
+}
+
+func (s *Server) build(old *shared) *plan {
+	return build(s.path, old, func(pool, id string, err error) { s.checker.Failed(targetID(pool, id), err) })
+}
+
+// Loops is the number of event loops Run will have. Each holds a thread, so the
+// process wants GOMAXPROCS above it.
+func (s *Server) Loops() int { return s.loops }
+
+// Run serves until ctx is done, which ends all sessions at once, or a signal ends
+// it: SIGTERM or SIGINT stops accepting and waits for sessions for the drain timeout
+// at most, a second one does not wait. SIGHUP reloads. It returns when all that it
+// started has ended; its error is why it could not start, or had to stop. It may be
+// called once.
+func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
+	s.handler.configure(&s.plan.config.Log)
+	p, err := proxy.New(proxy.Options{
+		Loops: s.loops, Log: s.log, Access: s.access.write, Flush: s.access.log.Flush,
+	})
+	if err != nil {
+		return err
+	}
+	s.proxy = p
+	var startErr error
+	err = runAll(
+		ctx, p.Run,
+		func(ctx context.Context) error {
+			if startErr = s.start(ctx); startErr != nil {
+				return startErr
+			}
+			return runAll(
+				ctx, s.checker.Run, s.follow, s.resolveNames,
+				func(ctx context.Context) error { return s.obey(ctx, signals) },
+			)
+		},
+	)
+	s.mu.Lock()
+	for key := range s.ending {
+		s.endNever(key)
+	}
+	s.mu.Unlock()
+	s.access.redirect(accessTarget{})
+	if startErr == nil {
+		s.log.Info("stopped")
+	}
+	return err
+}
+
+// start puts the first configuration into force.
+func (s *Server) start(ctx context.Context) error {
+	pl := s.plan
+	hosts := hostNames(pl.config)
+	answers := resolve(ctx, s.o.Lookup, hosts, namesStart)
+	if ctx.Err() != nil {
+		return nil
+	}
+	ready, err := s.prepare(pl)
+	if err != nil {
+		return err
+	}
+	s.commit(ready, hosts, answers)
+	bound := s.proxy.Bound()
+	for _, b := range bound {
+		s.log.Info("listening", slog.String("listener", b.Listener), slog.String("address", b.Address))
+	}
+	for _, w := range pl.problems.Warnings() {
+		s.log.Warn("configuration", slog.String("warning", w.String()))
+	}
+	s.log.Info("ready", slog.Int("loops", s.loops), slog.Int("routes", len(pl.config.Routes)), slog.Int("pools", len(pl.config.Pools)))
+	if s.o.Ready != nil {
+		s.o.Ready(bound)
+	}
+	return nil
+}
+
+// obey does what signals say until ctx is done or one has ended the server.
+func (s *Server) obey(ctx context.Context, signals <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				_ = s.Reload(ctx) // logged
+				continue
+			}
+			s.drain(ctx, sig, signals)
+			return nil
+		}
+	}
+}
+
+// drain waits for sessions to end: until the drain timeout, or a further signal.
+func (s *Server) drain(ctx context.Context, sig os.Signal, signals <-chan os.Signal) {
+	s.mu.Lock()
+	wait := s.plan.config.Timeouts.Drain
+	s.mu.Unlock()
+	s.log.Info("draining", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()), slog.Duration("timeout", wait))
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	done := make(chan struct{})
+	go func() { // out before drain returns
+		defer close(done)
+		s.proxy.Drain(ctx)
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				s.log.Warn("no reload while draining")
+				continue
+			}
+			s.log.Warn("ending at once", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()))
+			cancel()
+			<-done
+			return
+		}
+	}
+}
+
+// runAll runs actors until the first is out, tells all others to end, and returns
+// when they have: with the first error there was.
+func runAll(ctx context.Context, actors ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out := make(chan error)
+	for _, run := range actors {
+		go func() { out <- run(ctx) }() // each is waited for below
+	}
+	var first error
+	for range actors {
+		err := <-out
+		cancel()
+		first = cmp.Or(first, err)
+	}
+	return first
+}
+
+// problemsText is every problem that is no warning, in one line.
+func problemsText(err error) string {
+	var c *ConfigError
+	if !errors.As(err, &c) {
+		return err.Error()
+	}
+	var all []string
+	for _, p := range c.Problems {
+		if !p.Warning {
+			all = append(all, p.String())
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// listenProblem is where a listener that cannot have its address is declared.
+func listenProblem(c *config.Config, err error) error {
+	var l *proxy.ListenError
+	if !errors.As(err, &l) {
+		return err
+	}
+	p := config.Problem{Text: l.Error()}
+	for _, declared := range c.Listeners {
+		if declared.Name == l.Listener {
+			p.Pos = declared.Pos
+		}
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		p.Hint = "another process listens there; ss -ltnp shows which"
+	case errors.Is(err, syscall.EACCES):
+		p.Hint = "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		p.Hint = "no interface of this machine has the address"
+	}
+	return &ConfigError{config.Problems{p}}
+}
