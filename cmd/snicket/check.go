@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/snicketlb/snicket/pkg/proxy"
+	"github.com/snicketlb/snicket/pkg/server"
+	"github.com/snicketlb/snicket/sni"
+)
+
+func checkCommand() *cli.Command {
+	return &cli.Command{
+		Name: "check", Usage: "say everything that is wrong with a configuration",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "effective", Usage: "print the configuration with every default written out"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			path := c.String("config")
+			cfg, problems := server.Check(path)
+			if problems.Err() != nil {
+				return configError(c, path, &server.ConfigError{Problems: problems})
+			}
+			for _, w := range problems {
+				fmt.Fprintln(c.App.ErrWriter, w)
+			}
+			if c.Bool("effective") {
+				_, err := c.App.Writer.Write(cfg.Effective())
+				return err
+			}
+			_, err := fmt.Fprintf(c.App.Writer, "%s: good: listeners %d, routes %d, pools %d\n",
+				path, len(cfg.Listeners), len(cfg.Routes), len(cfg.Pools))
+			return err
+		},
+	}
+}
+
+func explainCommand() *cli.Command {
+	return &cli.Command{
+		Name: "explain", Usage: "say which route a hello takes, and why the others lost",
+		ArgsUsage: "NAME (- for a hello without one)",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringSliceFlag{Name: "alpn", Usage: "the hello offers `PROTOCOL`; may be repeated"},
+			&cli.StringFlag{Name: "from", Usage: "the client has address `IP`"},
+			&cli.StringFlag{Name: "listener", Usage: "it came by listener `NAME`; default: the first"},
+		},
+		Action: func(c *cli.Context) error {
+			q, err := query(c)
+			if err != nil {
+				return err
+			}
+			path := c.String("config")
+			e, err := server.Explain(path, q)
+			if err != nil {
+				return configError(c, path, err)
+			}
+			return printExplanation(c, q, e)
+		},
+	}
+}
+
+// query reads the hello to explain from the command line.
+func query(c *cli.Context) (server.Query, error) {
+	q := server.Query{ALPN: c.StringSlice("alpn"), Listener: c.String("listener")}
+	if c.Args().Len() != 1 {
+		return q, usage("explain takes one NAME, got %d", c.Args().Len())
+	}
+	if name := c.Args().First(); name != "-" {
+		q.Name = strings.ToLower(strings.TrimSuffix(name, "."))
+		if err := sni.CheckName(q.Name); err != nil {
+			return q, usage("%q: %w", name, err)
+		}
+	}
+	if from := c.String("from"); from != "" {
+		ip, err := netip.ParseAddr(from)
+		if err != nil {
+			return q, usage("--from %q: no IP address", from)
+		}
+		q.From = ip.Unmap()
+	}
+	return q, nil
+}
+
+func printExplanation(c *cli.Context, q server.Query, e proxy.Explanation) error {
+	name := q.Name
+	if name == "" {
+		name = "a hello without a name"
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	if e.Pattern == "" {
+		fmt.Fprintf(w, "%s matches no host\n", name)
+	} else {
+		fmt.Fprintf(w, "%s matches %q\n", name, e.Pattern)
+	}
+	for _, v := range e.Verdicts {
+		sign := "lost"
+		if v.Won {
+			sign = "won"
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", sign, v.Route.Name, v.Why)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if e.Outcome != proxy.OK {
+		_, err := fmt.Fprintf(c.App.Writer, "outcome: %v\n", e.Outcome)
+		return err
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "outcome: %v to pool %s\n", e.Route.Mode, e.Route.Pool.Name)
+	return err
+}

@@ -1,0 +1,155 @@
+// Command snicket is a Layer-4 balancer that routes TLS connections by the server
+// name in their ClientHello.
+//
+// This package turns words into calls: what the commands do lies in pkg/server and
+// below.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/snicketlb/snicket/pkg/server"
+)
+
+// Exit statuses.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// version is set by the linker: -X main.version=v1.2.3.
+var version string //nolint:gochecknoglobals // the linker sets variables alone
+
+func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the whole command, and returns its exit status.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	app := newApp(stdin, stdout, stderr)
+	err := app.Run(permute(app, args))
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(stderr, "snicket: error: %v\n", err)
+	var h *hinted
+	if errors.As(err, &h) {
+		fmt.Fprintf(stderr, "snicket: hint: %s\n", h.hint)
+	}
+	var u *usageError
+	if errors.As(err, &u) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+	app := &cli.App{
+		Name:        "snicket",
+		Usage:       "route TLS connections by server name",
+		Version:     buildVersion(),
+		HideVersion: true, // it is a command
+		Reader:      stdin, Writer: stdout, ErrWriter: stderr,
+		Commands: []*cli.Command{
+			demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand(), versionCommand(),
+		},
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   onUsageError,
+		Action: func(c *cli.Context) error {
+			if name := c.Args().First(); name != "" {
+				return usage("unknown command %q", name)
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	for _, c := range app.Commands {
+		c.OnUsageError = onUsageError
+	}
+	return app
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return usage("%w", err) }
+
+// A usageError is a command line that means nothing.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+func usage(format string, args ...any) error {
+	return &hinted{&usageError{fmt.Errorf(format, args...)}, "snicket help lists the commands, snicket COMMAND --help its flags"}
+}
+
+// hinted is an error with what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+
+// configFlag is -c FILE.
+func configFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "config", Aliases: []string{"c"}, Usage: "read the configuration in `FILE`",
+		Value: "/etc/snicket/snicket.toml",
+	}
+}
+
+// noArguments refuses words behind the flags.
+func noArguments(c *cli.Context) error {
+	if c.Args().Present() {
+		return usage("%s takes no argument, got %q", c.Command.Name, c.Args().First())
+	}
+	return nil
+}
+
+// configError turns a configuration that cannot be run into what the terminal shows:
+// every problem, then one line of error.
+func configError(c *cli.Context, path string, err error) error {
+	var bad *server.ConfigError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	if _, statErr := os.Stat(path); errors.Is(statErr, os.ErrNotExist) {
+		return &hinted{fmt.Errorf("%s: no such file", path), "write one, or name another by -c FILE; snicket demo needs none"}
+	}
+	n := 0
+	for _, p := range bad.Problems {
+		fmt.Fprintln(c.App.ErrWriter, p)
+		if !p.Warning {
+			n++
+		}
+	}
+	if n == 1 {
+		return fmt.Errorf("%s: 1 problem", path)
+	}
+	return fmt.Errorf("%s: %d problems", path, n)
+}
+
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name: "version", Usage: "print the version",
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(c.App.Writer, "snicket "+buildVersion())
+			return err
+		},
+	}
+}
+
+// buildVersion is what the linker was told, or else what the go command knows.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// permute moves the flags of a command in front of its arguments, so that
+// "explain NAME --alpn h2" means what it says: the flag parser stops at the first
+// word that is no flag.
+func permute(app *cli.App, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	command := app.Command(args[1])
+	if command == nil {
+		return args
+	}
+	flags, words := args[:2:2], []string(nil)
+	for rest := args[2:]; len(rest) > 0; rest = rest[1:] {
+		word := rest[0]
+		switch {
+		case word == "--":
+			return append(append(append(flags, "--"), words...), rest[1:]...)
+		case word == "-" || !strings.HasPrefix(word, "-"):
+			words = append(words, word)
+		case takesValue(command, word) && len(rest) > 1:
+			flags, rest = append(flags, word, rest[1]), rest[1:]
+		default:
+			flags = append(flags, word)
+		}
+	}
+	if len(words) == 0 {
+		return flags
+	}
+	return append(append(flags, "--"), words...)
+}
+
+// takesValue reports whether the word after flag belongs to it.
+func takesValue(c *cli.Command, flag string) bool {
+	name := strings.TrimLeft(flag, "-")
+	for _, f := range c.Flags {
+		for _, n := range f.Names() {
+			if n == name {
+				_, isBool := f.(*cli.BoolFlag)
+				return !isBool
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/snicketlb/snicket/pkg/server"
+	"github.com/snicketlb/snicket/pkg/server/demo"
+)
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name: "run", Usage: "balance, in the foreground",
+		Description: "SIGHUP reloads. SIGTERM and SIGINT drain and end it, a second one ends it at once.",
+		Flags:       []cli.Flag{configFlag()},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			path := c.String("config")
+			s, err := server.New(path, server.Options{Stdout: c.App.Writer, Stderr: c.App.ErrWriter})
+			if err != nil {
+				return configError(c, path, err)
+			}
+			signals, stop := listenForSignals()
+			defer stop()
+			makeRoomFor(s.Loops())
+			return configError(c, path, s.Run(c.Context, signals))
+		},
+	}
+}
+
+func demoCommand() *cli.Command {
+	return &cli.Command{
+		Name: "demo", Usage: "show all three modes on loopback; needs no file",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "once", Usage: "end after the self-test"}},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			signals, stop := listenForSignals()
+			defer stop()
+			return demo.Run(c.Context, demo.Options{
+				Stdout: c.App.Writer, Stderr: c.App.ErrWriter,
+				Once: c.Bool("once"), Signals: signals, Started: makeRoomFor,
+			})
+		},
+	}
+}
+
+// listenForSignals begins to take the signals a server obeys, and to survive a
+// reader of the logs that goes away.
+func listenForSignals() (signals <-chan os.Signal, stop func()) {
+	ch := make(chan os.Signal, 8)
+	signal.Notify(ch, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	signal.Ignore(syscall.SIGPIPE)
+	return ch, func() { signal.Stop(ch) }
+}
+
+// makeRoomFor gives the scheduler a processor for each event loop, which holds its
+// thread, and at least two for all other goroutines.
+func makeRoomFor(loops int) {
+	runtime.GOMAXPROCS(loops + max(2, runtime.GOMAXPROCS(0)))
+}
