@@ -158,9 +158,9 @@ func checkTLVs(b []byte) error {
 	if sum < 0 {
 		return nil
 	}
-	got, want := checksum(b, sum), binary.BigEndian.Uint32(b[sum:])
-	if got != want {
-		return fmt.Errorf("CRC32c %08x, the header's is %08x", want, got)
+	stated, actual := binary.BigEndian.Uint32(b[sum:]), checksum(b, sum)
+	if stated != actual {
+		return fmt.Errorf("CRC32c is %08x, the header states %08x", actual, stated)
 	}
 	return nil
 }
