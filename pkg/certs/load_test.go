@@ -1,0 +1,163 @@
+package certs_test
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/snicketlb/snicket/pkg/certs"
+)
+
+func authority(t testing.TB) *certs.Authority {
+	t.Helper()
+	a, err := certs.NewAuthority("test root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func issue(t testing.TB, a *certs.Authority, o certs.IssueOptions) *certs.Certificate {
+	t.Helper()
+	c, err := a.Issue(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func pems(t testing.TB, c *certs.Certificate) (chain, key string) {
+	t.Helper()
+	a, b, err := c.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(a), string(b)
+}
+
+// reversed returns the PEM blocks of s, last first.
+func reversed(s string) string {
+	var out string
+	for rest := []byte(s); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return out
+		}
+		out = string(pem.EncodeToMemory(block)) + out
+	}
+}
+
+func TestLoad(t *testing.T) {
+	a := authority(t)
+	c := issue(t, a, certs.IssueOptions{Names: []string{"a.test"}})
+	chain, key := pems(t, c)
+	_, otherKey := pems(t, issue(t, a, certs.IssueOptions{Names: []string{"a.test"}}))
+	rsaChain, rsaKey := pems(t, issue(t, a, certs.IssueOptions{Names: []string{"r.test"}, RSA: true}))
+	for _, tt := range []struct {
+		name    string
+		files   map[string]string
+		mode    os.FileMode // of the key; 0 for 0600
+		cert    string
+		key     string
+		keyFile string
+		want    string // the problem, DIR for the directory
+		ok      bool
+	}{
+		{name: "two files", files: map[string]string{"c.pem": chain, "k.pem": key}, cert: "c.pem", key: "k.pem", keyFile: "k.pem", ok: true},
+		{name: "RSA", files: map[string]string{"c.pem": rsaChain, "k.pem": rsaKey}, cert: "c.pem", key: "k.pem", keyFile: "k.pem", ok: true},
+		{name: "one file", files: map[string]string{"c.pem": chain + key}, cert: "c.pem", keyFile: "c.pem", ok: true},
+		{name: "key first", files: map[string]string{"c.pem": key + chain}, cert: "c.pem", keyFile: "c.pem", ok: true},
+		{name: "beside", files: map[string]string{"c.pem": chain, "c.key": key}, cert: "c.pem", keyFile: "c.key", ok: true},
+		{
+			name: "readable by all", files: map[string]string{"c.pem": chain, "c.key": key}, mode: 0o644, cert: "c.pem", keyFile: "c.key", ok: true,
+			want: "DIR/c.key: private key can be read by every user (mode 0644): chmod o-rwx DIR/c.key",
+		},
+		{name: "readable by the group", files: map[string]string{"c.pem": chain, "c.key": key}, mode: 0o640, cert: "c.pem", keyFile: "c.key", ok: true},
+		{name: "no file", cert: "c.pem", want: "DIR/c.pem: cannot be read: no such file or directory"},
+		{
+			name: "no key", files: map[string]string{"c.pem": chain}, cert: "c.pem",
+			want: "DIR/c.key: cannot be read: no such file or directory: the key of DIR/c.pem is looked for here",
+		},
+		{name: "no PEM", files: map[string]string{"c.pem": "\x30\x82"}, cert: "c.pem", want: "DIR/c.pem: holds no PEM: DER is converted by: openssl x509 -inform der -in FILE"},
+		{name: "no certificate", files: map[string]string{"c.pem": key}, cert: "c.pem", want: "DIR/c.pem: holds no certificate"},
+		{name: "certificate as key", files: map[string]string{"c.pem": chain}, cert: "c.pem", key: "c.pem", want: "DIR/c.pem: holds no private key"},
+		{
+			name: "broken certificate", cert: "c.pem", want: "DIR/c.pem: certificate 1 cannot be parsed: x509: malformed certificate",
+			files: map[string]string{"c.pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
+		},
+		{
+			name: "encrypted key", files: map[string]string{"c.pem": chain, "k.pem": strings.ReplaceAll(key, "PRIVATE", "ENCRYPTED PRIVATE")}, cert: "c.pem", key: "k.pem",
+			want: "DIR/k.pem: private key is encrypted: take the passphrase off with: openssl pkey -in FILE",
+		},
+		{
+			name: "other key", files: map[string]string{"c.pem": chain, "k.pem": otherKey}, cert: "c.pem", key: "k.pem",
+			want: "DIR/c.pem: the key in DIR/k.pem does not match the certificate for a.test: use the key that the certificate was requested with",
+		},
+		{
+			name: "leaf last", files: map[string]string{"c.pem": reversed(chain), "k.pem": key}, cert: "c.pem", key: "k.pem",
+			want: "DIR/c.pem: the key belongs to certificate 2, not to the first: put the server's own certificate first, then the one that issued it, and so on",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range tt.files {
+				mode := tt.mode
+				if mode == 0 || name != tt.keyFile {
+					mode = 0o600
+				}
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			keyFile := tt.key
+			if keyFile != "" {
+				keyFile = filepath.Join(dir, keyFile)
+			}
+			got, problems := certs.Load(filepath.Join(dir, tt.cert), keyFile)
+			if (got != nil) != tt.ok {
+				t.Fatalf("got %v, %v", got, problems)
+			}
+			if text := strings.ReplaceAll(join(problems), dir, "DIR"); text != tt.want {
+				t.Errorf("problems %q, want %q", text, tt.want)
+			}
+			for _, p := range problems {
+				if p.Warning != tt.ok {
+					t.Errorf("%v: warning is %v", p, p.Warning)
+				}
+			}
+			if tt.ok && (got.KeyFile != filepath.Join(dir, tt.keyFile) || got.Leaf == nil || got.Leaf.DNSNames[0][1:] != ".test") {
+				t.Errorf("key file %q, leaf %v", got.KeyFile, got.Leaf)
+			}
+		})
+	}
+}
+
+func join(problems []certs.Problem) string {
+	var lines []string
+	for _, p := range problems {
+		lines = append(lines, p.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestPool(t *testing.T) {
+	a := authority(t)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, a.PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pool, problems := certs.Pool(file)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	leaf := issue(t, a, certs.IssueOptions{Names: []string{"a.test"}}).Leaf
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: "a.test"}); err != nil {
+		t.Error(err)
+	}
+	if pool, problems := certs.Pool(file + ".none"); pool != nil || join(problems) != file+".none: cannot be read: no such file or directory" {
+		t.Errorf("got %v, %q", pool, join(problems))
+	}
+}
