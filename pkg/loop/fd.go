@@ -115,12 +115,20 @@ func Reset(fd int) {
 
 // Unsent is the number of bytes written to a socket that its peer has not
 // acknowledged, a FIN counting as one (SIOCOUTQ); on a Unix socket the memory of
-// what its peer has not read; 0 where the socket cannot tell.
+// what its peer has not read; 0 where the socket cannot tell, and where a reset
+// or a timeout has ended the connection, so that nobody waits for what cannot be.
 func Unsent(fd int) int {
 	var n int32
 	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n)))
-	if errno != 0 {
+	if errno != 0 || n == 0 {
 		return 0
+	}
+	var state uint8 // the first byte of struct tcp_info
+	size := uint32(1)
+	_, _, errno = unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno == 0 && state == unix.BPF_TCP_CLOSE {
+		return 0 // the kernel counts on what it has dropped
 	}
 	return int(n)
 }

@@ -287,6 +287,25 @@ func TestUnsent(t *testing.T) {
 	}
 }
 
+// What was written to a peer that has reset the connection is gone, and stays in
+// the kernel's count: whoever waits for 0 would wait for ever.
+func TestUnsentAfterAReset(t *testing.T) {
+	leakCheck(t)
+	client, server := tcpPair(t, "127.0.0.1")
+	defer loop.Close(client)
+	chunk := make([]byte, 64<<10)
+	for {
+		if _, errno := loop.Write(client, chunk); errno == unix.EAGAIN {
+			break
+		}
+	}
+	loop.Reset(server)
+	await(t, client, unix.POLLHUP)
+	if got := loop.Unsent(client); got != 0 {
+		t.Errorf("Unsent() = %d on a connection that was reset, want 0", got)
+	}
+}
+
 func TestSplice(t *testing.T) {
 	leakCheck(t)
 	client, server := tcpPair(t, "127.0.0.1")
