@@ -18,10 +18,13 @@ func BenchmarkCopyRoundTrip(b *testing.B) {
 		backend.end()
 	}()
 	buf := make([]byte, 64)
+	conn := client.Conn
 	b.ReportAllocs()
 	for b.Loop() {
-		client.send(buf)
-		if _, err := io.ReadFull(client, buf); err != nil {
+		if _, err := conn.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, buf); err != nil {
 			b.Fatal(err)
 		}
 	}
