@@ -48,6 +48,7 @@ http {
 		listen %s ssl http2;
 		ssl_certificate %s;
 		ssl_certificate_key %s;
+		ssl_protocols TLSv1.2 TLSv1.3;
 		location / { return 200 "secure $host $ssl_server_name $server_protocol\n"; }
 	}
 	server {

@@ -95,7 +95,9 @@ func TestBlackHole(t *testing.T) {
 		exchangeEcho(t, c, lab.Hello("a.test"))
 		c.Close()
 	}
-	_, mark = waitState(b, mark, hole.Addr(), "down")
+	waitRecords(b, mark, 4)
+	waitState(b, mark, hole.Addr(), "down")
+	mark = b.Mark()
 	for range 20 {
 		c := dial(t, addr)
 		exchangeEcho(t, c, lab.Hello("a.test"))

@@ -48,7 +48,7 @@ func TestHellos(t *testing.T) {
 	addr := lab.FreeAddr(t)
 	b := run(t, listener(addr)+
 		passthrough("a.test", "a", []string{a.Addr()}, "[pools.a.health]", "enabled = false")+
-		"[[routes]]\nname = \"rest\"\nhosts = [\"*\", \"**.*\", \"-\"]\npool = \"rest\"\n"+
+		"[[routes]]\nname = \"rest\"\nhosts = [\"*\", \"-\"]\npool = \"rest\"\n"+
 		poolOf("rest", []string{rest.Addr()}, "[pools.rest.health]", "enabled = false"))
 
 	for _, tt := range hellos(t) {

@@ -46,21 +46,40 @@ func TestSlowHellos(t *testing.T) {
 	}
 }
 
-// TestHelloCap keeps one address to its share of unfinished hellos: the others it opens are reset.
+// TestHelloCap keeps one address to its share of unfinished hellos, directly and behind PROXY: the others it opens are
+// reset, and another address is untouched.
 func TestHelloCap(t *testing.T) {
-	echo := lab.Serve(t, lab.Echo(), lab.Options{})
-	b, addr := pass(t, echo.Addr(), "[timeouts]\nhello = \"3s\"\n[limits]\nmax_hellos_per_ip = 50\n")
-	p := load(t, "hellos", "-target", addr, "-n", "200", "-from", "127.0.1.1")
-	p.WaitLine("^holding")
-	c := dial(t, addr)
-	exchangeEcho(t, c, lab.Hello("a.test"))
-	c.Close()
-	if got := result(p); got["closed"] != 50 || got["reset"] != 150 {
-		t.Errorf("got %v, want 50 closed and 150 reset", got)
-	}
-	waitRecords(b, 0, 51) // over-limit without a byte may go unlogged; the others are there
-	if got := tallyOutcomes(b, 0); got["hello-timeout"] != 50 || got["ok"] != 1 {
-		t.Errorf("got outcomes %v, want 50 hello-timeout and 1 ok", got)
+	for _, proxied := range []bool{false, true} {
+		t.Run(fmt.Sprintf("proxied %v", proxied), func(t *testing.T) {
+			echo := lab.Serve(t, lab.Echo(), lab.Options{})
+			addr := lab.FreeAddr(t)
+			accept, header := "", ""
+			args := []string{"hellos", "-target", addr, "-n", "200", "-from", "127.0.1.1"}
+			if proxied {
+				accept, header = "accept_proxy_from = [\"127.0.0.0/8\"]\n", "PROXY TCP4 192.0.2.2 192.0.2.1 4321 443\r\n"
+				args = append(args, "-proxy", "192.0.2.1")
+			}
+			b := run(t, listener(addr)+accept+"[timeouts]\nhello = \"3s\"\n[limits]\nmax_hellos_per_ip = 50\n"+
+				passthrough("a.test", "a", []string{echo.Addr()}, "[pools.a.health]", "enabled = false"))
+			p := load(t, args...)
+			p.WaitLine("^holding")
+			c := dialFrom(t, "127.0.1.1", addr)
+			if !proxied {
+				c = dial(t, addr)
+			}
+			c.Write([]byte(header))
+			exchangeEcho(t, c, lab.Hello("a.test"))
+			c.Close()
+			if got := result(p); got["closed"] != 50 || got["reset"] != 150 {
+				t.Errorf("got %v, want 50 closed and 150 reset", got)
+			}
+			waitRecords(b, 0, 201)
+			// Go's dialer tries once more when the reset comes before it has asked for the peer's address: a few more
+			// connections than calls may have been refused.
+			if got := tallyOutcomes(b, 0); got["hello-timeout"] != 50 || got["over-limit"] < 150 || got["ok"] != 1 {
+				t.Errorf("got outcomes %v, want 50 hello-timeout, 150 over-limit and 1 ok", got)
+			}
+		})
 	}
 }
 
@@ -123,8 +142,8 @@ func TestRate(t *testing.T) {
 					}
 				}
 			}
-			if limited != got["reset"] {
-				t.Errorf("got %d records of rate-limited, want %d", limited, got["reset"])
+			if limited < got["reset"] { // the dialer's second tries come on top
+				t.Errorf("got %d records of rate-limited, want at least %d", limited, got["reset"])
 			}
 		})
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -266,13 +265,13 @@ func TestResets(t *testing.T) {
 func TestFamilies(t *testing.T) {
 	echo6 := lab.Serve(t, lab.Echo(), lab.Options{Addr: "[::1]:0"})
 	four := lab.FreeAddr(t)
-	both := "[::]:" + port(t, lab.FreeAddr(t))
+	both := ":" + port(t, lab.FreeAddr(t))
 	b := run(t, fmt.Sprintf("[listeners.four]\naddress = %q\n[listeners.both]\naddress = %q\n", four, both)+
 		passthrough("a.test", "a", []string{echo6.Addr()}))
 	for name, addr := range map[string]string{
 		"IPv4 to IPv6":             four,
-		"IPv6 to IPv6":             net.JoinHostPort("::1", port(t, both)),
-		"IPv4 to dual stack to v6": net.JoinHostPort("127.0.0.1", port(t, both)),
+		"IPv6 to IPv6":             "[::1]" + both,
+		"IPv4 to dual stack to v6": "127.0.0.1" + both,
 	} {
 		t.Run(name, func(t *testing.T) {
 			mark := b.Mark()

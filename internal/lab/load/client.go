@@ -133,7 +133,11 @@ func (o options) call() (func() error, error) {
 		}
 		defer c.Close()
 		c.SetDeadline(time.Now().Add(o.patience))
-		return echoed(tls.Client(c, conf), []byte("ping"), o.patience)
+		secure := tls.Client(c, conf)
+		if err := echoed(secure, []byte("ping"), o.patience); err != nil {
+			return err
+		}
+		return secure.Close() // close_notify: without it the end would be a cut
 	}, nil
 }
 
