@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/snicketlb/snicket/pkg/loop"
 )
 
@@ -25,10 +27,13 @@ type Change struct {
 // without listening. An error names the listener at fault, and leaves nothing
 // behind.
 func (p *Proxy) Prepare(s State) (*Change, error) {
-	c := &Change{p: p, live: &live{timeouts: s.Timeouts, limits: s.Limits, listeners: map[string]*Listener{}}}
+	c := &Change{p: p, live: &live{timeouts: s.Timeouts, limits: &s.Limits, listeners: map[string]*Listener{}}}
 	names := make([]string, 0, len(s.Listeners))
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
+		if other := c.live.listeners[l.Text]; other != nil {
+			return nil, &ListenError{Listener: l.Name, Address: l.Text, Err: fmt.Errorf("listener %q has it: %w", other.Name, unix.EADDRINUSE)}
+		}
 		names = append(names, l.Name)
 		c.live.listeners[l.Text] = l
 	}
@@ -100,9 +105,22 @@ func (c *Change) Commit() {
 			p.o.Log.Error("listener is deaf", slog.Any("error", err))
 		}
 	}
+	p.mu.Lock()
+	old := p.live.Load()
+	for _, s := range c.removed {
+		s.last.Store(old.table)
+	}
+	for _, s := range c.added {
+		p.sockets[s.address] = s
+	}
 	p.live.Store(c.live)
 	p.gate.resize(c.live.limits.MaxHandshakes)
-	p.mu.Lock()
+	for text, l := range c.live.listeners {
+		p.sockets[text].listener.Store(l)
+		for _, w := range p.workers {
+			w.countsOf(l.Name) // every outcome is there from the start, at 0
+		}
+	}
 	for _, s := range p.sockets {
 		for _, fd := range s.fds {
 			setKeepalive(fd, &c.live.timeouts)
@@ -113,7 +131,6 @@ func (c *Change) Commit() {
 		p.retire(s, c.live.timeouts.Drain)
 	}
 	for _, s := range c.added {
-		p.sockets[s.address] = s
 		s.users.Store(int32(len(p.workers)))
 		for i, w := range p.workers {
 			w.l.Post(func() { w.adopt(s, s.fds[i]) })

@@ -205,8 +205,8 @@ func (s *session) helloExpired() {
 // helloSlot counts the session among the unfinished hellos of the process. When
 // there are too many, the loop's oldest lingering session gives way.
 func (s *session) helloSlot() bool {
-	p := s.w.p
-	if p.hellos.Add(1) > int64(s.limits.MaxHellos) && !s.w.lingers.endOldest() {
+	p, limit := s.w.p, int64(s.limits.MaxHellos)
+	if p.hellos.Add(1) > limit && limit > 0 && !s.w.lingers.endOldest() {
 		p.hellos.Add(-1)
 		return false
 	}

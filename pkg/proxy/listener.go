@@ -32,7 +32,9 @@ type acceptor struct {
 func (w *worker) adopt(s *sockets, fd int) {
 	a := &acceptor{w: w, socks: s, fd: fd}
 	w.acceptors = append(w.acceptors, a)
-	a.resume()
+	if !w.full {
+		a.resume()
+	}
 }
 
 // retire stops accepting on s, once what its queue holds has been taken: closing
@@ -125,11 +127,13 @@ func (a *acceptor) pause() {
 
 // enter takes a place among the sessions of the process; false: it is full.
 func (p *Proxy) enter(limit int) bool {
-	if p.active.Add(1) > int64(limit) {
-		p.left()
-		return false
+	if p.active.Add(1) <= int64(limit) || limit == 0 {
+		return true
 	}
-	return true
+	// Not left: nothing was freed, and to wake another loop for it would have
+	// the loops of a full process wake each other without end.
+	p.uncount()
+	return false
 }
 
 // stopAccepting notes that the process is full: the kernel's backlog waits until
@@ -151,18 +155,30 @@ func (w *worker) stopAccepting() {
 	p.mu.Unlock()
 	p.waiting.Add(1)
 	// The last place may have been freed before this loop was on the list.
-	if p.active.Load() < int64(p.live.Load().limits.MaxConnections) {
+	if limit := int64(p.live.Load().limits.MaxConnections); limit == 0 || p.active.Load() < limit {
 		p.resumeOne()
 	}
 }
 
-// resume accepts again.
+// resume accepts again. It asks the queues at once: a loop that has nothing to
+// accept any more must pass its turn on to the next that waits, and no event
+// would tell it. An empty queue does so as it gives its place back.
 func (w *worker) resume() {
 	w.full = false
+	asked := false
 	for _, a := range w.acceptors {
-		if !a.rest.Armed() {
-			a.resume()
+		if a.rest.Armed() {
+			continue
 		}
+		a.resume()
+		a.acceptBatch()
+		if w.full {
+			return
+		}
+		asked = true
+	}
+	if !asked {
+		w.p.resumeOne()
 	}
 }
 
@@ -172,22 +188,12 @@ func (w *worker) begin(a *acceptor, live *live, fd int, peer netip.AddrPort) {
 	s := w.get()
 	now := w.l.Now()
 	s.socks = a.socks
-	s.listener = live.listeners[a.socks.address]
+	s.listener = a.socks.listener.Load()
 	s.accepted, s.stamp = now, now
 	s.peer, s.client = peer, peer
 	s.c.fd, s.b.fd = int32(fd), -1
-	s.limits = &live.limits
-	if s.listener == nil { // the address goes away with this very turn
-		s.listener = &Listener{Text: a.socks.address}
-		s.refuse(Internal, "the listener is no more")
-		return
-	}
+	s.limits = live.limits
 	s.wantHeader = s.listener.trusts(peer)
-	var err error
-	if s.c.tok, err = w.l.Add(fd, (*clientEnd)(s)); err != nil {
-		s.refuse(Internal, err.Error())
-		return
-	}
 	if !s.helloSlot() {
 		s.refuse(OverLimit, "max_hellos")
 		return
@@ -197,6 +203,11 @@ func (w *worker) begin(a *acceptor, live *live, fd int, peer netip.AddrPort) {
 			s.refuse(out, errPerIP.Error())
 			return
 		}
+	}
+	var err error
+	if s.c.tok, err = w.l.Add(fd, (*clientEnd)(s)); err != nil {
+		s.refuse(Internal, err.Error())
+		return
 	}
 	w.l.Set(&s.timer, now+live.timeouts.Hello, s)
 }

@@ -15,7 +15,7 @@ const (
 	BadHello                        // TLS, but not a ClientHello that can be trusted
 	HelloTimeout                    // no whole ClientHello in time
 	HelloTooLarge                   // more than max_hello
-	BadProxyHeader                  // missing, unwanted, late or broken PROXY header
+	BadProxyHeader                  // missing, unwanted or broken PROXY header
 	RateLimited                     // per_ip_rate
 	OverLimit                       // max_hellos, per_ip_connections or a route's max_connections
 	HandshakeTimeout                // TLS with the client not done in time

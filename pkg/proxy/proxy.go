@@ -74,7 +74,7 @@ type Proxy struct {
 type live struct {
 	table     *Table
 	timeouts  Timeouts
-	limits    Limits
+	limits    *Limits              // apart: sessions keep them, and must not keep the table with them
 	listeners map[string]*Listener // by Text
 }
 
@@ -95,7 +95,7 @@ func New(o Options) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.live.Store(&live{table: table})
+	p.live.Store(&live{table: table, limits: new(Limits)})
 	var prefix [2]byte
 	_, _ = rand.Read(prefix[:]) // never fails
 	for i := range o.Loops {
@@ -157,8 +157,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 // Drain stops accepting and returns when no session is left; those that are when
 // ctx ends are ended as drained.
 func (p *Proxy) Drain(ctx context.Context) {
-	p.closeListeners()
 	p.draining.Store(true)
+	p.closeListeners()
+	p.barrier() // what the queues held is a session now
 	for p.active.Load() > 0 {
 		select {
 		case <-p.empty:
@@ -200,16 +201,21 @@ func (p *Proxy) closeListeners() {
 	clear(p.sockets)
 }
 
-// left is told of each session's end, for a drain to end by.
+// left is told of each session's end: a loop that waits for a place has one now.
 func (p *Proxy) left() {
+	p.uncount()
+	if p.waiting.Load() > 0 {
+		p.resumeOne()
+	}
+}
+
+// uncount takes one off the sessions; a drain ends by the last.
+func (p *Proxy) uncount() {
 	if p.active.Add(-1) == 0 && p.draining.Load() {
 		select {
 		case p.empty <- struct{}{}:
 		default:
 		}
-	}
-	if p.waiting.Load() > 0 {
-		p.resumeOne()
 	}
 }
 

@@ -11,10 +11,15 @@ import (
 	"github.com/snicketlb/snicket/sni"
 )
 
-// findRoute gives the session its route, and counts it there.
+// findRoute gives the session its route, and counts it there. The table is that
+// of now, and so is the name by which the listener stands in it.
 func (s *session) findRoute(h *sni.Hello) Outcome {
 	live := s.w.p.live.Load()
-	r, outcome := live.table.lookup(s.listener.Name, s.sni, s.client.Addr(), h)
+	table, l := live.table, live.listeners[s.socks.address]
+	if l == nil { // removed
+		table, l = s.socks.last.Load(), s.socks.listener.Load()
+	}
+	r, outcome := table.lookup(l.Name, s.sni, s.client.Addr(), h)
 	s.route = r
 	if outcome != OK {
 		return outcome
@@ -65,6 +70,7 @@ func (c *choice) next() (*Target, Outcome) {
 		c.err = err
 		return nil, NoBackend
 	}
+	c.retries = len(c.pick.Tried)
 	c.b.Store(b)
 	return b.Value().(*Target), OK
 }
@@ -84,11 +90,7 @@ func (c *choice) failed(err error, took time.Duration) (again bool, outcome Outc
 		c.pool.Failed(b.ID(), err)
 	}
 	c.pick.Tried = append(c.pick.Tried, b)
-	if c.retries >= c.pool.Retries {
-		return false, DialFailed
-	}
-	c.retries++
-	return true, DialFailed
+	return len(c.pick.Tried) <= c.pool.Retries, DialFailed
 }
 
 // holds is the backend that the session counts for, if any.
@@ -105,7 +107,8 @@ func (c *choice) release(r balancer.Result) {
 // memory or ports have run out, or this host forbids the connection.
 func ours(err error) bool {
 	for _, errno := range []unix.Errno{
-		unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL, unix.EACCES, unix.EPERM,
+		unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ENOSPC, // of epoll
+		unix.EADDRNOTAVAIL, unix.EACCES, unix.EPERM,
 	} {
 		if errors.Is(err, errno) {
 			return true

@@ -22,6 +22,12 @@ type sockets struct {
 	users   atomic.Int32   // loops that have not retired it
 	local   netip.AddrPort // invalid for a Unix socket
 	path    string         // of a Unix socket file to remove at the end
+
+	// listener is what the address is called and demands now; last, once it is
+	// removed, the table that it was removed with: what has come by then is
+	// served as if the removal were still ahead.
+	listener atomic.Pointer[Listener]
+	last     atomic.Pointer[Table]
 }
 
 // bind makes the sockets of l without listening yet. ours tells whether a
@@ -107,7 +113,9 @@ func (s *sockets) bindUnix(l *Listener, loops int) error {
 		}
 		stale := l.Address.Connect(probe) == unix.ECONNREFUSED
 		loop.Close(probe)
-		if stale && os.Remove(path) == nil {
+		// A file of another kind refuses as well, and is not ours to remove.
+		info, err := os.Lstat(path)
+		if stale && err == nil && info.Mode().Type() == os.ModeSocket && os.Remove(path) == nil {
 			errno = l.Address.Bind(fd)
 		}
 	}

@@ -111,7 +111,7 @@ func (t *terminal) serve(ctx context.Context) (Outcome, string) {
 	backend, outcome, err := t.backend(ctx, client)
 	if err != nil {
 		s.endedBy = BySnicket
-		if outcome == BackendTLSFailed {
+		if outcome == BackendTLSFailed || outcome == BackendReset {
 			s.endedBy = ByBackend
 		}
 		_ = t.conn.Abort()
@@ -182,12 +182,13 @@ func (t *terminal) backend(ctx context.Context, client *tls.Conn) (terminate.Sid
 			out.SSL = sslOf(&state)
 		}
 		header, err := proxyheader.Append(nil, out)
-		if err == nil {
-			_, err = side.Conn.Write(header)
-		}
 		if err != nil {
 			_ = side.Conn.Abort()
 			return side, Internal, err
+		}
+		if _, err := side.Conn.Write(header); err != nil {
+			_ = side.Conn.Abort()
+			return side, BackendReset, err
 		}
 	}
 	if s.pool.TLS == nil {
@@ -235,31 +236,38 @@ func (p *Proxy) dialBlocking(ctx context.Context, pool *Pool, t *Target) (net.Co
 		return nil, t.unreachable()
 	}
 	timeouts := &p.live.Load().timeouts
-	var bindErr error
-	d := net.Dialer{Timeout: pool.DialTimeout, KeepAlive: -1}
+	d := net.Dialer{Deadline: time.Now().Add(pool.DialTimeout), KeepAlive: -1}
 	d.SetMultipathTCP(false)
 	d.Control = func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) {
+		var bindErr error
+		err := c.Control(func(fd uintptr) {
 			if t.Address.Unix() {
 				return
 			}
 			setKeepalive(int(fd), timeouts)
 			bindErr = p.blockingTurn.bind(pool, t.Address, int(fd))
 		})
+		return errors.Join(err, bindErr)
 	}
 	conn, err := d.DialContext(ctx, t.Address.Network(), t.Address.String())
-	switch {
-	case bindErr != nil:
-		if err == nil {
-			_ = conn.Close()
+	for t.Address.Unix() && errors.Is(err, unix.EAGAIN) && ctx.Err() == nil && time.Now().Before(d.Deadline) {
+		// Its backlog is full. No event tells of room, so ask again.
+		select {
+		case <-time.After(backlogPause):
+		case <-ctx.Done():
 		}
-		return nil, bindErr
-	case err == nil:
-		return conn, nil
+		conn, err = d.DialContext(ctx, t.Address.Network(), t.Address.String())
 	}
 	var errno unix.Errno
 	var timeout net.Error
+	var dial *dialError
 	switch {
+	case err == nil:
+		return conn, nil
+	case errors.As(err, &dial): // of bind
+		return nil, dial
+	case errors.Is(err, unix.EAGAIN) && t.Address.Unix():
+		return nil, errDialTimeout
 	case errors.As(err, &errno):
 		return nil, &dialError{"connect", errno}
 	case errors.As(err, &timeout) && timeout.Timeout():
