@@ -24,10 +24,12 @@ func (s *Server) prepare(pl *plan) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	if room, l := sessionsFor(descriptors), &pl.state.Limits; l.MaxConnections == 0 || l.MaxConnections > room {
-		s.log.Warn("max_connections lowered to what descriptors allow",
-			slog.Int("configured", l.MaxConnections), slog.Int("now", room), slog.Int("descriptors", descriptors))
-		l.MaxConnections = room
+	if room, l := sessionsFor(descriptors), &pl.state.Limits; l.MaxConnections > room {
+		if s.lowered != l.MaxConnections { // once, not at each reload
+			s.log.Warn("max_connections lowered to what descriptors allow",
+				slog.Int("configured", l.MaxConnections), slog.Int("now", room), slog.Int("descriptors", descriptors))
+		}
+		s.lowered, l.MaxConnections = l.MaxConnections, room
 	}
 	access, err := openAccess(&pl.config.Log, s.o.Stdout)
 	if err != nil {

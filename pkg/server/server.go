@@ -58,7 +58,8 @@ type Server struct {
 	checker  *health.Checker
 	proxy    *proxy.Proxy // from Run on
 
-	reloading sync.Mutex // one reload at a time; taken before mu
+	reloading sync.Mutex // one reload at a time, guards lowered; taken before mu
+	lowered   int        // the max_connections last warned of
 
 	mu      sync.Mutex // guards the fields below
 	plan    *plan
@@ -189,7 +190,7 @@ func (s *Server) drain(ctx context.Context, sig os.Signal, signals <-chan os.Sig
 	s.mu.Lock()
 	wait := s.plan.config.Timeouts.Drain
 	s.mu.Unlock()
-	s.log.Info("draining", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()), slog.Duration("timeout", wait))
+	s.log.Info("draining", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()), slog.String("timeout", wait.String()))
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	done := make(chan struct{})

@@ -1,0 +1,111 @@
+package server_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/snicketlb/snicket/internal/lab"
+)
+
+const quick = "[pools.web.health]\ninterval = \"10ms\"\nrise = 1\nfall = 2\n"
+
+func TestBackendGoesDownAndComesBack(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	options := lab.Options{TLS: ca.Server(t, "a.test")}
+	backend := lab.Serve(t, lab.Echo(), options)
+	route := "[[routes]]\nhosts = [\"a.test\"]\npool = \"web\"\n"
+	text := route + fmt.Sprintf("[pools.web]\nbackends = [%q]\n", backend.Addr()) + quick
+	r := start(t, nil, text)
+	r.log.wait(t, `msg="backend ready" pool=web backend=`+backend.Addr(), 1)
+	r.session(ca, "a.test").Close()
+
+	address := backend.Addr()
+	backend.Close()
+	down := r.log.wait(t, `msg="backend down" pool=web backend=\S+ why=(.*)`, 1)
+	if !strings.Contains(down[1], "refused") {
+		t.Errorf("got why=%s, want a refused connection", down[1])
+	}
+	r.refused(ca, "a.test", "internal error")
+	r.access.wait(t, `outcome=no-backend`, 1)
+
+	// What is known survives a reload, and is not told again.
+	r.reload(1, text+"jitter = \"1ms\"\n")
+	r.refused(ca, "a.test", "internal error")
+
+	options.Addr = address
+	lab.Serve(t, lab.Echo(), options)
+	r.log.wait(t, `msg="backend ready"`, 2)
+	r.session(ca, "a.test")
+	if got := strings.Count(r.log.String(), `msg="backend down"`); got != 1 {
+		t.Errorf("got told %d times that it is down, want once", got)
+	}
+}
+
+func TestNoProbesTakeNothingDown(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	options := lab.Options{TLS: ca.Server(t, "a.test")}
+	backend := lab.Serve(t, lab.Echo(), options)
+	route := "[[routes]]\nhosts = [\"a.test\"]\npool = \"web\"\n" + fmt.Sprintf("[pools.web]\nbackends = [%q]\n", backend.Addr())
+	r := start(t, nil, route+quick)
+	backend.Close()
+	r.log.wait(t, `msg="backend down"`, 1)
+	options.Addr = backend.Addr()
+	r.reload(1, route+"[pools.web.health]\nenabled = false\n")
+	lab.Serve(t, lab.Echo(), options)
+	r.session(ca, "a.test")
+}
+
+func TestNames(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	options := lab.Options{TLS: ca.Server(t, "a.test")}
+	one := lab.Serve(t, lab.Echo(), options)
+	_, port, err := net.SplitHostPort(one.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.Addr = net.JoinHostPort("127.0.0.2", port)
+	two := lab.Serve(t, lab.Echo(), options)
+	text := "[[routes]]\nhosts = [\"a.test\"]\npool = \"web\"\n[pools.web]\nbackends = [\"app.internal:" + port + "\"]\n" +
+		"[pools.web.health]\nenabled = false\n"
+	id := "app.internal:" + port
+
+	// A name that does not resolve is down, and no failed start.
+	var names book
+	r := start(t, names.lookup, text)
+	down := r.log.wait(t, `msg="backend down" pool=web backend=`+id+` why="(.*)"`, 1)[1]
+	if want := "app.internal does not resolve: no such host"; down != want {
+		t.Errorf("got why %q, want %q", down, want)
+	}
+	r.refused(ca, "a.test", "internal error")
+
+	// Each address is a backend.
+	names.set("app.internal", "127.0.0.2", "127.0.0.1", "::ffff:127.0.0.1")
+	if got, want := r.reload(1, text), fmt.Sprintf(`backends="+web/%s@127.0.0.1 +web/%[1]s@127.0.0.2 -web/%[1]s"`, id); !strings.HasSuffix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	held := r.session(ca, "a.test")
+	r.session(ca, "a.test")
+	one.WaitAccepted(t, 1)
+	two.WaitAccepted(t, 1)
+
+	// A failure keeps the last good ones.
+	names.set("app.internal")
+	if got := r.reload(2, text); strings.Contains(got, "backends=") {
+		t.Errorf("got %s, want no backend changed", got)
+	}
+	r.log.wait(t, `msg="name does not resolve" name=app.internal error="no such host" addresses_kept=2`, 1)
+	r.echo(held)
+	r.session(ca, "a.test")
+
+	// Fewer addresses are fewer backends.
+	names.set("app.internal", "127.0.0.1")
+	if got, want := r.reload(3, text), fmt.Sprintf("backends=-web/%s@127.0.0.2", id); !strings.HasSuffix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	r.log.wait(t, `msg="name resolves anew" name=app.internal addresses=\[127.0.0.1\]`, 1)
+}
