@@ -2,10 +2,13 @@ package terminate_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/snicketlb/snicket/pkg/terminate"
 )
@@ -96,5 +99,45 @@ func TestCloseLinger(t *testing.T) {
 	a.Close()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// undated is a socket that counts the write deadlines set on it.
+type undated struct {
+	*net.TCPConn
+	set atomic.Int32
+}
+
+func (u *undated) SetWriteDeadline(t time.Time) error {
+	u.set.Add(1)
+	return u.TCPConn.SetWriteDeadline(t)
+}
+
+// TestCloseNotifyHasNoDeadline holds that a close_notify waits behind what a
+// slow client has still to read. crypto/tls would give it up after five seconds
+// and leave a whole answer without its end.
+func TestCloseNotifyHasNoDeadline(t *testing.T) {
+	noLeaks(t)
+	l := newLab(t)
+	a, b := socketPair(t, "tcp")
+	raw := &undated{TCPConn: b.(*net.TCPConn)} //nolint:errcheck // of network tcp
+	client := &peer{t: t, conn: terminate.NewConn(a, nil)}
+	client.tls = tls.Client(client.conn, &tls.Config{ServerName: host, RootCAs: l.authority.Pool()})
+	near := terminate.Side{Conn: terminate.NewConn(raw, nil)}
+	near.TLS = shake(t, client.tls, func(ctx context.Context) (*tls.Conn, error) { return terminate.Handshake(ctx, near.Conn, l.server) })
+	far, side := socketPair(t, "tcp")
+	s := &session{client: client, backend: &peer{t: t, conn: terminate.NewConn(far, nil)}, done: make(chan terminate.Result, 1)}
+	raw.set.Store(0)
+	go func() {
+		s.done <- terminate.Relay(t.Context(), near, terminate.Side{Conn: terminate.NewConn(side, nil)}, terminate.RelayOptions{}, &s.in, &s.out)
+	}()
+	s.exchange()
+	s.backend.end()
+	s.client.expect(nil, "end")
+	s.client.end()
+	s.backend.expect(nil, "end")
+	s.result(t, terminate.Clean, terminate.ByBackend)
+	if got := raw.set.Load(); got != 0 {
+		t.Errorf("%d write deadlines were set", got)
 	}
 }

@@ -19,7 +19,6 @@ const bufferSize = 32 << 10
 type relay struct {
 	client, backend Side
 	o               RelayOptions
-	buffers         *sync.Pool
 	up, down        direction
 	began           time.Time
 	last            atomic.Int64 // when a byte last passed, ns since began
@@ -75,7 +74,7 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // When ctx ends, the session ends at once; see [Canceled]. A timeout resets
 // both sides.
 func Relay(ctx context.Context, client, backend Side, o RelayOptions, in, out *atomic.Uint64) Result {
-	r := &relay{client: client, backend: backend, o: o, buffers: &buffers, began: time.Now()}
+	r := &relay{client: client, backend: backend, o: o, began: time.Now()}
 	r.up = direction{src: client, dst: backend, by: ByClient, total: in}
 	r.down = direction{src: backend, dst: client, by: ByBackend, total: out}
 	for _, s := range [...]Side{client, backend} {
@@ -124,8 +123,8 @@ func (r *relay) copy(d, opposite *direction) {
 // pump copies with a borrowed buffer until reading yields an error, errAgain
 // among them, or writing one, which is d.lost.
 func (r *relay) pump(d *direction, src io.Reader, dst io.Writer) error {
-	buf := r.buffers.Get().(*[bufferSize]byte) //nolint:errcheck // the pool holds nothing else
-	defer r.buffers.Put(buf)
+	buf := buffers.Get().(*[bufferSize]byte) //nolint:errcheck // the pool holds nothing else
+	defer buffers.Put(buf)
 	for {
 		n, err := src.Read(buf[:])
 		if n > 0 {
