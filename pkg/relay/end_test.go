@@ -112,8 +112,7 @@ func TestBytesAndEndFromBeforeStartNeedNoEvent(t *testing.T) {
 				if got := r.Bytes(relay.Client); got != 0 {
 					t.Errorf("Bytes(Client) = %d before anything was sent, want 0", got)
 				}
-				for r.Pump(env) == relay.More {
-				}
+				settle(t, &r, env)
 				want := header + hello + string(behind)
 				if got, err := backend.rest(); string(got) != want || err != nil {
 					t.Fatalf("backend got %d bytes, %v; want %d and an end", len(got), err, len(want))

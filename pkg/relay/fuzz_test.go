@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -128,7 +129,7 @@ func (p *puppet) settle() {
 	events := make([]unix.EpollEvent, 4)
 	for {
 		n, err := unix.EpollWait(p.epfd, events, 0)
-		if err == unix.EINTR { //nolint:errorlint // a bare Errno
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {

@@ -86,12 +86,6 @@ func (p peer) trySend(b []byte) int {
 	return n
 }
 
-// tryReceive reads what is there, without waiting; eof is the end or an error.
-func (p peer) tryReceive(b []byte) (n int, eof bool, errno unix.Errno) {
-	p.control(func(fd int) { n, errno = loop.Read(fd, b) })
-	return n, n == 0 && errno != unix.EAGAIN, errno
-}
-
 func (p peer) control(f func(fd int)) {
 	p.t.Helper()
 	raw, err := p.Conn.(syscall.Conn).SyscallConn()
@@ -202,6 +196,18 @@ func await(t testing.TB, fd int, events int16) {
 		}
 		return
 	}
+}
+
+// settle pumps until nothing is left to do without an event.
+func settle(t testing.TB, r *relay.Relay, env *relay.Env) relay.Status {
+	t.Helper()
+	for range 10_000 {
+		if s := r.Pump(env); s != relay.More {
+			return s
+		}
+	}
+	t.Fatal("More for ever")
+	return relay.More
 }
 
 // A result is how a session ended.

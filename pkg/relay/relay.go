@@ -242,9 +242,10 @@ func (r *Relay) splice(env *Env, s Side) int {
 		w.bulk = false
 		// A splice also stops, and even reports the end, at urgent data with more
 		// behind them. Only a read knows.
-		if errno != 0 && !(errno == unix.EAGAIN && from.behind) {
-			r.ended(s, errno)
+		if errno == 0 || errno == unix.EAGAIN && from.behind {
+			return 0
 		}
+		r.ended(s, errno)
 		return 0
 	}
 	r.moved = true
