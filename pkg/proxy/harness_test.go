@@ -2,15 +2,17 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/snicketlb/snicket/balancer"
 	"github.com/snicketlb/snicket/internal/lab"
@@ -20,16 +22,17 @@ import (
 
 // harness is a running data plane with one listener, whose records a test reads.
 type harness struct {
-	t       *testing.T
+	t       testing.TB
 	p       *proxy.Proxy
 	addr    string
 	records chan proxy.Record
 	cancel  context.CancelFunc
 	done    chan error
+	routes  []*proxy.Route // of all states
 }
 
 // state is the smallest State on a free port of 127.0.0.1; tests change it.
-func state(t *testing.T, routes ...*proxy.Route) proxy.State {
+func state(t testing.TB, routes ...*proxy.Route) proxy.State {
 	t.Helper()
 	return proxy.State{
 		Listeners: []proxy.Listener{listener("https", "127.0.0.1:0")},
@@ -74,12 +77,17 @@ func target(addr string) *proxy.Target {
 }
 
 // start runs a data plane of two loops until the test ends.
-func start(t *testing.T, s proxy.State) *harness {
+func start(t testing.TB, s proxy.State) *harness {
+	t.Helper()
+	return startLoops(t, 2, s)
+}
+
+func startLoops(t testing.TB, loops int, s proxy.State) *harness {
 	t.Helper()
 	lab.Leaks(t)
 	h := &harness{t: t, records: make(chan proxy.Record, 20000), done: make(chan error, 1)}
 	p, err := proxy.New(proxy.Options{
-		Loops:  2,
+		Loops:  loops,
 		Log:    slog.New(slog.DiscardHandler),
 		Access: func(r *proxy.Record) { h.records <- *r },
 	})
@@ -89,13 +97,13 @@ func start(t *testing.T, s proxy.State) *harness {
 	h.p = p
 	var ctx context.Context
 	ctx, h.cancel = context.WithCancel(t.Context())
-	var once sync.Once
 	go func() { h.done <- p.Run(ctx) }()
 	t.Cleanup(func() {
-		once.Do(h.cancel)
+		h.cancel()
 		if err := <-h.done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
+		h.settled()
 	})
 	h.apply(s)
 	if bound := p.Bound(); len(bound) > 0 {
@@ -104,8 +112,33 @@ func start(t *testing.T, s proxy.State) *harness {
 	return h
 }
 
+// settled checks that every session has given back all that it was counted for.
+func (h *harness) settled() {
+	h.t.Helper()
+	if n := h.p.Active(); n != 0 {
+		h.t.Errorf("%d sessions left", n)
+	}
+	if c := h.p.Counters(); c.Hellos != 0 || c.Caught != 0 || c.DroppedRecords != 0 {
+		h.t.Errorf("left: %d hellos, %d caught bytes, %d dropped records", c.Hellos, c.Caught, c.DroppedRecords)
+	}
+	for _, r := range h.routes {
+		if n := r.Active.Load(); n != 0 {
+			h.t.Errorf("route %s has %d sessions left", r.Name, n)
+		}
+		if r.Pool == nil {
+			continue
+		}
+		for _, b := range r.Pool.Balancer.Backends() {
+			if n := b.Active(); n != 0 {
+				h.t.Errorf("backend %s has %d sessions left", b.ID(), n)
+			}
+		}
+	}
+}
+
 func (h *harness) apply(s proxy.State) {
 	h.t.Helper()
+	h.routes = append(h.routes, s.Routes...)
 	c, err := h.p.Prepare(s)
 	if err != nil {
 		h.t.Fatal(err)
@@ -163,11 +196,69 @@ func (h *harness) want(outcome proxy.Outcome) proxy.Record {
 }
 
 // readAll reads to the end of the stream, which must be in order.
-func readAll(t *testing.T, c io.Reader) []byte {
+func readAll(t testing.TB, c io.Reader) []byte {
 	t.Helper()
 	b, err := io.ReadAll(c)
 	if err != nil {
 		t.Fatalf("after %d bytes: %v", len(b), err)
 	}
 	return b
+}
+
+// line reads the name that an Announce server answers with.
+func line(t testing.TB, c io.Reader) string {
+	t.Helper()
+	var got []byte
+	for b := make([]byte, 1); ; {
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatalf("after %q: %v", got, err)
+		}
+		if b[0] == '\n' {
+			return string(got)
+		}
+		got = append(got, b[0])
+	}
+}
+
+// closed reads to the end, which must be one in order and have nothing before it.
+func closed(t testing.TB, c io.Reader) {
+	t.Helper()
+	if b := readAll(t, c); len(b) != 0 {
+		t.Errorf("read %q, want the end", b)
+	}
+}
+
+// reset reads until the connection breaks, which must be by a reset.
+func reset(t testing.TB, c io.Reader) {
+	t.Helper()
+	if _, err := io.Copy(io.Discard, c); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("read %v, want a reset", err)
+	}
+}
+
+// alerted reads the alert that must come, and the end behind it.
+func alerted(t testing.TB, c io.Reader, want byte) {
+	t.Helper()
+	got, err := lab.ReadAlert(c)
+	if err != nil {
+		t.Errorf("no readable alert: %v", err)
+		return
+	}
+	if got.Level != 2 || got.Description != want {
+		t.Errorf("alert %d of level %d, want fatal %d", got.Description, got.Level, want)
+	}
+}
+
+// eventually waits for what no event tells of.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(lab.Patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("never: %s", what)
+		}
+	}
 }

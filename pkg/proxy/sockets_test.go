@@ -1,0 +1,75 @@
+package proxy_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+)
+
+// sockLine is one socket as /proc/net/tcp tells of it.
+type sockLine struct {
+	local, remote netip.AddrPort
+	unsent        int
+	unread        int
+	timer         string // 00 none, 01 retransmit, 02 keepalive, 04 zero window probe
+}
+
+// sockLines reads the IPv4 sockets of this network namespace.
+func sockLines(t testing.TB) []sockLine {
+	t.Helper()
+	f, err := os.Open("/proc/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var out []sockLine
+	for s := bufio.NewScanner(f); s.Scan(); {
+		fields := strings.Fields(s.Text())
+		if len(fields) < 6 || fields[0] == "sl" {
+			continue
+		}
+		l := sockLine{local: hexAddr(t, fields[1]), remote: hexAddr(t, fields[2]), timer: fields[5][:2]}
+		if _, err := fmt.Sscanf(fields[4], "%X:%X", &l.unsent, &l.unread); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+func hexAddr(t testing.TB, s string) netip.AddrPort {
+	t.Helper()
+	var ip, port uint32
+	if _, err := fmt.Sscanf(s, "%X:%X", &ip, &port); err != nil {
+		t.Fatal(err)
+	}
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], ip)
+	return netip.AddrPortFrom(netip.AddrFrom4(b), uint16(port))
+}
+
+// sideOf is the socket whose peer is that address.
+func sideOf(t testing.TB, local, remote string) (sockLine, bool) {
+	t.Helper()
+	for _, l := range sockLines(t) {
+		if (local == "" || l.local.String() == local) && (remote == "" || l.remote.String() == remote) {
+			return l, true
+		}
+	}
+	return sockLine{}, false
+}
+
+// unread is what the data plane has not read of a client's bytes.
+func unread(t testing.TB, h *harness, c net.Conn) int {
+	t.Helper()
+	l, ok := sideOf(t, h.addr, c.LocalAddr().String())
+	if !ok {
+		return -1
+	}
+	return l.unread
+}
