@@ -12,7 +12,12 @@
 // was, and the other way goes on. A reset is never turned into a clean end: what
 // the reset side had sent is delivered, and then the relay says [Cut] and leaves
 // it to the caller to reset the other side. Timeouts, and the closing of
-// descriptors, are the caller's too.
+// descriptors, are the caller's too: what a reset side had sent can wait for a
+// receiver that takes nothing, and only the fin timeout ends that.
+//
+// What the sockets cannot carry is not carried: TCP's urgent byte is dropped, as
+// read(2) does, unless the socket has SO_OOBINLINE; descriptors sent over a Unix
+// socket are closed, and bytes behind them wait for the next ones.
 package relay
 
 import (
