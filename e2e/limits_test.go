@@ -63,10 +63,11 @@ func TestHelloCap(t *testing.T) {
 				passthrough("a.test", "a", []string{echo.Addr()}, "[pools.a.health]", "enabled = false"))
 			p := load(t, args...)
 			p.WaitLine("^holding")
-			c := dialFrom(t, "127.0.1.1", addr)
-			if !proxied {
-				c = dial(t, addr)
+			from := "127.0.1.2"
+			if proxied {
+				from = "127.0.1.1" // the peer is the same, the client another
 			}
+			c := dialFrom(t, from, addr)
 			c.Write([]byte(header))
 			exchangeEcho(t, c, lab.Hello("a.test"))
 			c.Close()

@@ -171,7 +171,6 @@ func TestResets(t *testing.T) {
 	hello := lab.Hello("a.test")
 	t.Run("by the backend", func(t *testing.T) {
 		for name, handler := range map[string]lab.Handler{
-			"at accept":            lab.ResetAfter(0),
 			"after the first byte": lab.ResetAfter(1),
 			"after the hello":      lab.ResetAfter(int64(len(hello))),
 			"after some answer":    lab.ResetAnswering(10_000),
@@ -190,6 +189,24 @@ func TestResets(t *testing.T) {
 				b.waitRecord(mark, record{"outcome": "backend-reset"})
 			})
 		}
+	})
+	t.Run("by the backend at accept", func(t *testing.T) {
+		// The reset may come before the connect is seen to have succeeded: then it is a failed dial, which another
+		// backend would make up for, and the client is told by an alert.
+		backend := lab.Serve(t, lab.ResetAfter(0), lab.Options{})
+		b, addr := pass(t, backend.Addr(), "")
+		mark := b.Mark()
+		c := dial(t, addr)
+		c.Write(hello)
+		want := "backend-reset"
+		alert, err := lab.ReadAlert(c)
+		if err == nil && alert.Description == 80 {
+			want = "dial-failed"
+		} else if !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the client got %v, %v, want a reset or alert 80", alert, err)
+		}
+		c.Close()
+		b.waitRecord(mark, record{"outcome": want})
 	})
 	t.Run("by the client", func(t *testing.T) {
 		for name, answered := range map[string]bool{"before an answer": false, "after an answer": true} {
