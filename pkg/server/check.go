@@ -1,8 +1,10 @@
 package server
 
 import (
-	"errors"
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/proxy"
@@ -25,12 +27,18 @@ type Query struct {
 	From     netip.Addr
 }
 
+// Explained is an explanation and the listener that it holds for.
+type Explained struct {
+	proxy.Explanation
+	Listener string
+}
+
 // Explain says which route of the configuration in path a hello would take. The
 // error is a *[ConfigError], or one about the query.
-func Explain(path string, q Query) (proxy.Explanation, error) {
+func Explain(path string, q Query) (Explained, error) {
 	pl := build(path, nil, nil)
 	if pl.problems.Err() != nil {
-		return proxy.Explanation{}, &ConfigError{pl.problems}
+		return Explained{}, &ConfigError{pl.problems}
 	}
 	var names []string
 	for _, l := range pl.state.Listeners {
@@ -41,14 +49,12 @@ func Explain(path string, q Query) (proxy.Explanation, error) {
 	}
 	table, err := proxy.NewTable(pl.state.Routes, names)
 	if err != nil {
-		return proxy.Explanation{}, err
+		return Explained{}, err
 	}
-	for _, name := range names {
-		if name == q.Listener {
-			return table.Explain(q.Listener, q.Name, q.ALPN, q.From), nil
-		}
+	if !slices.Contains(names, q.Listener) {
+		return Explained{}, fmt.Errorf("no listener %q: there is %s", q.Listener, strings.Join(names, ", "))
 	}
-	return proxy.Explanation{}, errors.New("no listener of that name")
+	return Explained{table.Explain(q.Listener, q.Name, q.ALPN, q.From), q.Listener}, nil
 }
 
 // ConfigError is a configuration that cannot be run.

@@ -91,8 +91,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		if err != nil || o.Once {
 			cancel()
 		} else {
-			fmt.Fprintf(o.Stdout, "Ctrl-C ends it. Each session writes one line here when it ends:\n")
 			s.out.open.Store(true)
+			fmt.Fprintf(o.Stdout, "Ctrl-C ends it. Each session writes one line here when it ends:\n")
 		}
 		return errors.Join(err, <-ended)
 	}

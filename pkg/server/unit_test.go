@@ -1,0 +1,152 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/proxy"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+func TestOfferOf(t *testing.T) {
+	for _, tc := range []struct {
+		chosen []string
+		want   proxy.Offer
+	}{
+		{nil, proxy.OfferNone},
+		{[]string{""}, proxy.OfferNone},
+		{[]string{"h2"}, proxy.OfferH2},
+		{[]string{"h2", "h2"}, proxy.OfferH2},
+		{[]string{"http/1.1"}, proxy.OfferHTTP1},
+		{[]string{"h2", "http/1.1", "h2"}, proxy.OfferHTTP1},
+		{[]string{"h2", ""}, proxy.OfferNone},
+		{[]string{"http/1.1", "imap"}, proxy.OfferNone},
+	} {
+		if got := offerOf(tc.chosen); got != tc.want {
+			t.Errorf("%q: got %v, want %v", tc.chosen, got, tc.want)
+		}
+	}
+}
+
+func TestSessionsFor(t *testing.T) {
+	for descriptors, want := range map[int]int{0: 1, descriptorReserve: 1, 1024: 256, 20000: 9744} {
+		if got := sessionsFor(descriptors); got != want {
+			t.Errorf("%d descriptors: got %d, want %d", descriptors, got, want)
+		}
+	}
+}
+
+func TestDifferenceText(t *testing.T) {
+	d := registry.Difference{Added: []string{"a", "b"}, Changed: []string{"c"}, Removed: []string{"d"}}
+	if got, want := differenceText(d), "+a +b ~c -d"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	d.Added = slices.Repeat([]string{"x"}, 11)
+	if got, want := differenceText(d), "+x +x +x +x +x +x +x +x +x +x …"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAgeing(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	chain := func(end time.Time) []*x509.Certificate { return []*x509.Certificate{{NotAfter: end}} }
+	for _, tc := range []struct {
+		chain []*x509.Certificate
+		want  string
+	}{
+		{nil, ""},
+		{chain(now.AddDate(0, 0, 15)), ""},
+		{chain(now.AddDate(0, 0, 13)), "expires on 2026-01-14"},
+		{chain(now.AddDate(0, 0, -1)), "expired on 2025-12-31"},
+	} {
+		if got := ageing(tc.chain, now); got != tc.want {
+			t.Errorf("got %q, want %q", got, tc.want)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	lookup := func(ctx context.Context, host string) ([]netip.Addr, error) {
+		switch host {
+		case "slow":
+			<-ctx.Done()
+			return nil, ctx.Err()
+		case "empty":
+			return nil, nil
+		case "good":
+			return []netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::ffff:127.0.0.1")}, nil
+		}
+		return nil, &net.DNSError{Err: "server misbehaving", Name: host, Server: "192.0.2.53:53"}
+	}
+	got := resolve(t.Context(), lookup, []string{"slow", "empty", "good", "bad"}, 50*time.Millisecond)
+	for host, want := range map[string]string{
+		"slow": "no answer in time", "empty": "no address", "bad": "server misbehaving",
+	} {
+		if a := got[host]; a.err == nil || a.err.Error() != want || a.addresses != nil {
+			t.Errorf("%s: got %v, want %q", host, a, want)
+		}
+	}
+	want := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}
+	if a := got["good"]; a.err != nil || !slices.Equal(a.addresses, want) {
+		t.Errorf("got %v, want %v", a, want)
+	}
+}
+
+func TestRunAll(t *testing.T) {
+	broken := errors.New("broken")
+	waits := func(ctx context.Context) error { <-ctx.Done(); return errors.New("told to end") }
+	if got := runAll(t.Context(), waits, func(context.Context) error { return broken }, waits); !errors.Is(got, broken) {
+		t.Errorf("got %v, want the error of the first that was out", got)
+	}
+	ends := func(context.Context) error { return nil }
+	quiet := func(ctx context.Context) error { <-ctx.Done(); return nil }
+	if got := runAll(t.Context(), ends, quiet); got != nil {
+		t.Errorf("got %v, want nil", got)
+	}
+}
+
+func TestDialAddress(t *testing.T) {
+	zoned := netip.MustParseAddrPort("[fe80::1%lo]:443")
+	a, err := dialAddress(config.Address{Kind: config.AddressIP, AddrPort: zoned})
+	if err != nil || a.AddrPort().Addr().WithZone("") != zoned.Addr().WithZone("") {
+		t.Errorf("got %v, %v; want %v", a, err, zoned)
+	}
+	none := netip.MustParseAddrPort("[fe80::1%nowhere]:443")
+	if _, err := dialAddress(config.Address{Kind: config.AddressIP, AddrPort: none}); err == nil {
+		t.Error("got an address on an interface that is not there")
+	}
+	if a, err := dialAddress(config.Address{Kind: config.AddressUnix, Path: "/run/a.sock"}); err != nil || !a.Unix() {
+		t.Errorf("got %v, %v; want a Unix socket", a, err)
+	}
+}
+
+func TestBackendRows(t *testing.T) {
+	named := config.Address{Kind: config.AddressName, Host: "app", Port: 80}
+	c := &config.Config{Pools: []config.Pool{{Name: "p", Backends: []config.Backend{
+		{Name: "b1", Address: named, Weight: 3, Backup: true, MaxConnections: 7},
+		{Name: "b2", Address: config.Address{Kind: config.AddressUnix, Path: "/a"}, Weight: 1},
+	}}}}
+	rows := backendRows(c, map[string]answer{"app": {addresses: []netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("10.0.0.1")}}})
+	var got []string
+	for _, r := range rows {
+		got = append(got, r.ID+" "+r.Address.String())
+	}
+	want := []string{"b1@::1 [::1]:80", "b1@10.0.0.1 10.0.0.1:80", "b2 unix:/a"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if r := rows[1]; r.Weight != 3 || !r.Backup || r.MaxConnections != 7 {
+		t.Errorf("got %+v, want the settings of b1", r)
+	}
+	rows = backendRows(c, map[string]answer{"app": {err: errors.New("no such host")}})
+	if got, want := rows[0].Unresolved, "app does not resolve: no such host"; got != want || rows[0].ID != "b1" {
+		t.Errorf("got %q as %q, want %q as b1", got, rows[0].ID, want)
+	}
+}
