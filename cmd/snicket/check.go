@@ -90,16 +90,16 @@ func query(c *cli.Context) (server.Query, error) {
 	return q, nil
 }
 
-func printExplanation(c *cli.Context, q server.Query, e proxy.Explanation) error {
+func printExplanation(c *cli.Context, q server.Query, e server.Explained) error {
 	name := q.Name
 	if name == "" {
 		name = "a hello without a name"
 	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
 	if e.Pattern == "" {
-		fmt.Fprintf(w, "%s matches no host\n", name)
+		fmt.Fprintf(w, "%s matches no host on listener %s\n", name, e.Listener)
 	} else {
-		fmt.Fprintf(w, "%s matches %q\n", name, e.Pattern)
+		fmt.Fprintf(w, "%s matches %q on listener %s\n", name, e.Pattern, e.Listener)
 	}
 	for _, v := range e.Verdicts {
 		sign := "lost"
