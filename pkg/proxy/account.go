@@ -38,6 +38,9 @@ func alertOf(o Outcome) (sni.Alert, bool) {
 	return 0, false
 }
 
+// resets reports whether both connections end by a reset, not by closing.
+func (s *session) resets() bool { return s.phase == inCut || s.outcome.resets() }
+
 // resets reports whether an outcome ends both connections by a reset: what was
 // cut must not look like an end.
 func (o Outcome) resets() bool {
@@ -83,7 +86,7 @@ func (s *session) closeClient() {
 		return
 	}
 	s.w.l.Forget(s.c.tok)
-	if s.outcome.resets() {
+	if s.resets() {
 		loop.Reset(int(s.c.fd))
 	} else {
 		loop.Close(int(s.c.fd))
@@ -96,7 +99,7 @@ func (s *session) closeBackend() {
 		return
 	}
 	s.w.l.Forget(s.b.tok)
-	if s.outcome.resets() {
+	if s.resets() {
 		loop.Reset(int(s.b.fd))
 	} else {
 		loop.Close(int(s.b.fd))

@@ -112,7 +112,9 @@ func (e *dialError) Unwrap() error { return e.errno }
 // waitBacklog tries a Unix socket again a little later, until the dial times
 // out.
 func (s *session) waitBacklog(now time.Duration) {
-	s.dialUntil = max(s.dialUntil, now+s.pool.DialTimeout)
+	if s.dialUntil == 0 {
+		s.dialUntil = now + s.pool.DialTimeout
+	}
 	s.w.l.Set(&s.timer, min(now+backlogPause, s.dialUntil), s)
 }
 

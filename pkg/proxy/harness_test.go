@@ -1,12 +1,14 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -261,4 +263,42 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("never: %s", what)
 		}
 	}
+}
+
+// update gives a pool these backends, with what they are dialled at.
+func update(b *balancer.Pool, values []any, ids ...string) {
+	var specs []balancer.Spec
+	for i, id := range ids {
+		specs = append(specs, balancer.Spec{ID: id, Weight: 1, Value: values[i]})
+	}
+	b.Update(specs)
+}
+
+// acceptUntil takes connections off a Unix listener until one sends hello.
+func acceptUntil(t testing.TB, fd int, hello []byte) *net.UnixConn {
+	t.Helper()
+	var found *net.UnixConn
+	eventually(t, "a connection with the hello", func() bool {
+		c, _, errno := loop.Accept(fd)
+		if errno != 0 {
+			return false
+		}
+		f := os.NewFile(uintptr(c), "accepted")
+		defer func() { _ = f.Close() }()
+		conn, err := net.FileConn(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if b := make([]byte, len(hello)); true {
+			if _, err := io.ReadFull(conn, b); err != nil || !bytes.Equal(b, hello) {
+				_ = conn.Close()
+				return false
+			}
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(lab.Patience))
+		found = conn.(*net.UnixConn)
+		return true
+	})
+	return found
 }

@@ -178,6 +178,9 @@ func (s *session) pump() {
 		}
 	case relay.Ended:
 		s.outcome = OK
+		if side, ok := s.relay.FirstEnd(); ok {
+			s.endedBy = party(side)
+		}
 		s.finish()
 		return
 	case relay.Cut:
@@ -188,9 +191,6 @@ func (s *session) pump() {
 	if !s.half && s.relay.HalfEnded() {
 		s.half = true
 		s.stamp = s.w.l.Now()
-		if side, one := s.relay.FirstEnd(); one && s.endedBy == Nobody {
-			s.endedBy = party(side)
-		}
 		s.w.l.Set(&s.timer, s.stamp+s.route.Fin, s)
 	}
 }
@@ -222,21 +222,28 @@ func (s *session) relayExpired(now time.Duration) {
 	s.finish()
 }
 
-// brokenBy notes whose connection broke, and how.
+// brokenBy notes whose connection broke, and how. A backend that had ended its
+// answer in good order and only refuses what comes behind it, such as the
+// close_notify of a client that closes second, has done nothing wrong: the reset
+// travels, and the outcome stays ok.
 func (s *session) brokenBy(side relay.Side, errno unix.Errno) {
+	s.phase = inCut
 	s.endedBy = party(side)
-	s.outcome = ClientReset
-	if side == relay.Backend {
+	s.err = errno.Error()
+	switch {
+	case side == relay.Client:
+		s.outcome = ClientReset
+	case s.relay.Whole(relay.Backend):
+		s.outcome = OK
+	default:
 		s.outcome = BackendReset
 	}
-	s.err = errno.Error()
 }
 
 // cut passes a reset on. The survivor takes what it was sent first.
 func (s *session) cut() {
 	side, errno, _ := s.relay.Broken()
 	s.brokenBy(side, errno)
-	s.phase = inCut
 	s.stamp = s.w.l.Now()
 	s.cutExpired(s.stamp)
 }
