@@ -99,3 +99,25 @@ func TestDeadBackendsAreNotNoticed(t *testing.T) {
 		t.Error("no session was retried: the dead backends were never tried")
 	}
 }
+
+// A server that closes first often answers the client's close_notify, which
+// comes behind its end, with a reset.
+func TestLateBytesForABackendThatEndedAreNoFault(t *testing.T) {
+	srv := lab.Serve(t, func(c *lab.Conn) { // answers once and is gone
+		_, _ = c.Read(make([]byte, 16<<10))
+		_, _ = c.Write([]byte("done"))
+	}, lab.Options{})
+	h := start(t, state(t, route("a.test", srv.Addr())))
+	c := h.hello("a.test")
+	if got := readAll(t, c); string(got) != "done" {
+		t.Fatalf("read %q", got)
+	}
+	h.send(c, []byte("close_notify"))
+	r := h.want(proxy.OK)
+	if r.EndedBy != proxy.ByBackend || r.Error == "" {
+		t.Errorf("ended by %q, error %q; want the backend, and why", r.EndedBy, r.Error)
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the client read %v, want the reset", err)
+	}
+}

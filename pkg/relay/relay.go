@@ -80,6 +80,7 @@ type way struct {
 	pipe  *pipe
 	bulk  bool
 	done  bool
+	whole bool // done by the sender's FIN, all before it handed on
 }
 
 // A Relay is one session's pair of ways. The zero value is ready for Start. It
@@ -88,6 +89,7 @@ type Relay struct {
 	ends  [2]end
 	ways  [2]way
 	first Side // the side that was reset first, if one was
+	early Side // the side whose way was whole first, if one is
 	moved bool
 }
 
@@ -280,6 +282,10 @@ func (r *Relay) ended(s Side, errno unix.Errno) {
 	if from.reset {
 		return
 	}
+	if !r.ways[s.other()].whole {
+		r.early = s
+	}
+	w.whole = true
 	r.moved = true
 	if errno := loop.Shut(int(to.fd)); errno != 0 {
 		// It was reset and its event is still to come.
@@ -381,14 +387,11 @@ func (r *Relay) Broken() (Side, unix.Errno, bool) {
 	return r.first, e.errno, e.reset
 }
 
-// FirstEnd is the side whose way has ended while the other goes on; false when
-// both or none have.
-func (r *Relay) FirstEnd() (Side, bool) {
-	if r.ways[Client].done == r.ways[Backend].done {
-		return 0, false
-	}
-	if r.ways[Client].done {
-		return Client, true
-	}
-	return Backend, true
-}
+// FirstEnd is the side whose way ended by its FIN before the other's did; false
+// while neither has.
+func (r *Relay) FirstEnd() (Side, bool) { return r.early, r.ways[r.early].whole }
+
+// Whole reports whether s has ended its way in good order: its FIN, and all that
+// came before, has been handed on. It may be reset later all the same, by bytes
+// that it will not take.
+func (r *Relay) Whole(s Side) bool { return r.ways[s].whole }
