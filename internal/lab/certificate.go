@@ -1,104 +1,41 @@
 package lab
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
+
+	"github.com/snicketlb/snicket/pkg/certs"
 )
 
-// Authority is a certificate authority for the length of a test.
-type Authority struct {
-	Name string
-	cert *x509.Certificate
-	key  crypto.Signer
-}
+// Authority is a certificate authority for the length of a test: that of package certs, ready for crypto/tls and for
+// files, failing the test instead of returning errors.
+type Authority struct{ ca *certs.Authority }
 
 // Certificate describes a leaf to [Authority.Issue]. Names alone suffices.
-type Certificate struct {
-	Names     []string  // DNS names, wildcards too; the first is the common name
-	IPs       []net.IP  // further subject alternative names
-	RSA       bool      // an RSA 2048 key; default ECDSA P-256
-	NotBefore time.Time // default an hour ago
-	NotAfter  time.Time // default in a day
-	Client    bool      // for client authentication; default for servers
-}
+type Certificate = certs.IssueOptions
 
 // NewAuthority makes an authority of that common name.
 func NewAuthority(t testing.TB, name string) *Authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ca, err := certs.NewAuthority(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: serial(t),
-		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &Authority{Name: name, cert: cert, key: key}
+	return &Authority{ca}
 }
 
-// Issue makes a certificate and its key, ready for crypto/tls, the authority's own certificate not in the chain.
+// Issue makes a certificate and its key, ready for crypto/tls.
 func (a *Authority) Issue(t testing.TB, c Certificate) tls.Certificate {
 	t.Helper()
-	var key crypto.Signer
-	var err error
-	if c.RSA {
-		key, err = rsa.GenerateKey(rand.Reader, 2048)
-	} else {
-		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	}
+	issued, err := a.ca.Issue(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: serial(t), DNSNames: c.Names, IPAddresses: c.IPs,
-		NotBefore: c.NotBefore, NotAfter: c.NotAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if len(c.Names) > 0 {
-		template.Subject.CommonName = c.Names[0]
-	}
-	if c.NotBefore.IsZero() {
-		template.NotBefore = time.Now().Add(-time.Hour)
-	}
-	if c.NotAfter.IsZero() {
-		template.NotAfter = time.Now().Add(24 * time.Hour)
-	}
-	if c.Client {
-		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return issued.Certificate
 }
 
 // Server returns a server's TLS configuration with one ECDSA certificate for names.
@@ -113,16 +50,10 @@ func (a *Authority) Client(name string) *tls.Config {
 }
 
 // Pool returns a pool that holds the authority alone.
-func (a *Authority) Pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
+func (a *Authority) Pool() *x509.CertPool { return a.ca.Pool() }
 
 // PEM returns the authority's certificate.
-func (a *Authority) PEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
+func (a *Authority) PEM() []byte { return a.ca.PEM() }
 
 // WriteCA writes the authority's certificate to a file of the test's own and returns its path.
 func (a *Authority) WriteCA(t testing.TB) string {
@@ -159,13 +90,4 @@ func WriteFile(t testing.TB, path string, content []byte) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-func serial(t testing.TB) *big.Int {
-	t.Helper()
-	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
