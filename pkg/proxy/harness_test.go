@@ -86,13 +86,15 @@ func start(t testing.TB, s proxy.State) *harness {
 
 func startLoops(t testing.TB, loops int, s proxy.State) *harness {
 	t.Helper()
+	return startWith(t, s, proxy.Options{Loops: loops, Log: slog.New(slog.DiscardHandler)})
+}
+
+func startWith(t testing.TB, s proxy.State, o proxy.Options) *harness {
+	t.Helper()
 	lab.Leaks(t)
 	h := &harness{t: t, records: make(chan proxy.Record, 20000), done: make(chan error, 1)}
-	p, err := proxy.New(proxy.Options{
-		Loops:  loops,
-		Log:    slog.New(slog.DiscardHandler),
-		Access: func(r *proxy.Record) { h.records <- *r },
-	})
+	o.Access = func(r *proxy.Record) { h.records <- *r }
+	p, err := proxy.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
