@@ -29,10 +29,14 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 		}
 	}
 	for i, src := range routes {
-		if src.backends == nil || c.Routes[i].Name == "" { // no name: no hosts either
+		if src.backends == nil {
 			continue
 		}
 		name, at := c.Routes[i].Name, src.backends.pos()
+		if name == "" { // no hosts either; the backends may be wrong all the same
+			d.pool(table{d: d, place: poolTable, at: at}, name, src.table)
+			continue
+		}
 		if p := d.poolOf(c, name); p != nil {
 			d.problem(at, "name the route or the pool otherwise", "these backends make a pool %q, and one is at %s", name, p.Pos)
 			continue
