@@ -9,6 +9,11 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/loop"
+	"github.com/snicketlb/snicket/pkg/proxy"
 )
 
 // sockLine is one socket as /proc/net/tcp tells of it.
@@ -72,4 +77,35 @@ func unread(t testing.TB, h *harness, c net.Conn) int {
 		return -1
 	}
 	return l.unread
+}
+
+func unixListener(t testing.TB, name, path string) proxy.Listener {
+	t.Helper()
+	a, ok := loop.UnixAddress(path)
+	if !ok {
+		t.Fatalf("path %q", path)
+	}
+	return proxy.Listener{Name: name, Address: a, Text: "unix:" + path}
+}
+
+func dialUnix(t testing.TB, path string) *net.UnixConn {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(lab.Patience))
+	return c.(*net.UnixConn)
+}
+
+// stale leaves the file of a Unix socket that nobody listens on.
+func stale(t testing.TB, path string) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	_ = l.Close()
 }
