@@ -107,7 +107,8 @@ type Changes struct {
 }
 
 // Declare replaces what is declared by c and its resolved backends, and forgets what
-// was observed of backends that are no more, all in one transaction. Where a
+// was observed of backends that are no more or no longer probed, all in one
+// transaction. Where a
 // configuration stands in its file is not kept: moving lines changes nothing.
 func (r *Registry) Declare(c *config.Config, backends []Backend, at time.Time) Changes {
 	txn := r.db.Txn(true)
@@ -129,11 +130,12 @@ func (r *Registry) SetBackends(backends []Backend) Difference {
 	return setBackends(txn, backends)
 }
 
-// Observe notes the status of a backend, unless it is not, or no longer, declared.
+// Observe notes the status of a backend, unless it is not, or no longer, declared, or
+// its pool is not probed.
 func (r *Registry) Observe(s Status) {
 	txn := r.db.Txn(true)
 	defer txn.Commit()
-	if must(txn.First(backendTable, "id", s.Pool, s.ID)) == nil {
+	if !probed(txn, s.Pool, s.ID) {
 		return
 	}
 	if old := must(txn.First(statusTable, "id", s.Pool, s.ID)); old == nil || *old.(*Status) != s {
@@ -149,11 +151,18 @@ func setBackends(txn *memdb.Txn, backends []Backend) Difference {
 	}
 	d := replace(txn, backendTable, list, func(b *Backend) string { return b.Pool + "/" + b.ID })
 	for _, s := range rows[Status](txn, statusTable) {
-		if must(txn.First(backendTable, "id", s.Pool, s.ID)) == nil {
+		if !probed(txn, s.Pool, s.ID) {
 			remove(txn, statusTable, s)
 		}
 	}
 	return d
+}
+
+// probed reports whether there is such a backend, and somebody to correct what was
+// once seen of it.
+func probed(txn *memdb.Txn, pool, id string) bool {
+	row := must(txn.First(poolTable, "id", pool))
+	return row != nil && row.(*config.Pool).Health.Enabled && must(txn.First(backendTable, "id", pool, id)) != nil
 }
 
 // replace makes list the rows of a table; name is unique in it.

@@ -19,7 +19,7 @@ func declared(line int, hosts ...string) *config.Config {
 	c := &config.Config{
 		Listeners: []config.Listener{{Name: "https", Pos: at}},
 		Pools: []config.Pool{
-			{Name: "web", Pos: at, TLS: &config.PoolTLS{Pos: at}, Backends: []config.Backend{{Name: "a", Pos: at}}},
+			{Name: "web", Pos: at, Health: config.Health{Enabled: true}, TLS: &config.PoolTLS{Pos: at}, Backends: []config.Backend{{Name: "a", Pos: at}}},
 			{Name: "web2", Pos: at, Health: config.Health{CA: config.File{Pos: at}}},
 		},
 	}
@@ -110,6 +110,15 @@ func TestObserve(t *testing.T) {
 	if got := r.View().Status("web", "a"); got != down {
 		t.Errorf("after a reload: got %+v, want %+v", got, down)
 	}
+	unprobed := declared(1, "b.test")
+	unprobed.Pools[0].Health.Enabled = false
+	r.Declare(unprobed, backends, time.Time{})
+	r.Observe(down)
+	r.Declare(c, backends, time.Time{})
+	if got := r.View().Status("web", "a"); got.State != health.Unknown {
+		t.Errorf("got %+v after a time without probes, want unknown", got)
+	}
+	r.Observe(down)
 	r.SetBackends(nil)
 	r.SetBackends(backends)
 	if got := r.View().Status("web", "a"); got.State != health.Unknown {

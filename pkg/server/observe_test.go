@@ -109,3 +109,33 @@ func TestNames(t *testing.T) {
 	}
 	r.log.wait(t, `msg="name resolves anew" name=app.internal addresses=\[127.0.0.1\]`, 1)
 }
+
+// Sessions that meet a dead backend count against it between two probes, and are
+// served by the next one.
+func TestFailedDialsTakeABackendDown(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	options := lab.Options{TLS: ca.Server(t, "a.test")}
+	dies, stays := lab.Serve(t, lab.Echo(), options), lab.Serve(t, lab.Echo(), options)
+	r := start(t, nil, "[[routes]]\nhosts = [\"a.test\"]\npool = \"web\"\n"+
+		fmt.Sprintf("[pools.web]\nbackends = [%q, %q]\n", dies.Addr(), stays.Addr())+
+		"[pools.web.health]\ninterval = \"1h\"\nfall = 2\n")
+	r.log.wait(t, `msg="backend ready"`, 2)
+	dies.Close()
+	n := 0
+	for ; !strings.Contains(r.log.String(), `msg="backend down"`); n++ {
+		hangUp(t, r.session(ca, "a.test"))
+	}
+	r.log.wait(t, `msg="backend down" pool=web backend=`+dies.Addr()+` why=.*refused`, 1)
+	r.access.wait(t, `outcome=ok`, n)
+	r.access.wait(t, `outcome=ok .*retries=1`, 2)
+	before := len(r.access.String())
+	const more = 4
+	for range more {
+		hangUp(t, r.session(ca, "a.test"))
+	}
+	r.access.wait(t, `outcome=ok`, n+more)
+	if after := r.access.String()[before:]; strings.Count(after, "retries=0") != more {
+		t.Errorf("got\n%s\nwant no dial to a backend that is down", after)
+	}
+}

@@ -93,9 +93,6 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool) (changed boo
 	logged := map[string]health.State{}
 	for _, b := range backends {
 		status := v.Status(pool.Name, b.ID)
-		if !pool.Health.Enabled { // what was once seen is nobody's to correct
-			status.State = health.Unknown
-		}
 		if why := a.broken[b.ID]; why != "" {
 			status.State, status.Why = health.Down, why
 		}

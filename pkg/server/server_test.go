@@ -281,3 +281,45 @@ type sameKey struct{ tls.ClientSessionCache }
 func (s sameKey) Get(string) (*tls.ClientSessionState, bool) { return s.ClientSessionCache.Get("") }
 
 func (s sameKey) Put(_ string, cs *tls.ClientSessionState) { s.ClientSessionCache.Put("", cs) }
+
+// Reloads that each change a listener, a route and a pool break no session of what
+// stays, and count as done only once they hold.
+func TestReloadsUnderLoad(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	backend := lab.Serve(t, lab.Echo(), lab.Options{TLS: ca.Server(t, "*.test")})
+	stays := passthrough("stays.test", backend.Addr())
+	r := start(t, nil, stays)
+	stop, failed := make(chan struct{}), make(chan error, 4)
+	for range cap(failed) {
+		go func() {
+			for {
+				select {
+				case <-stop:
+					failed <- nil
+					return
+				default:
+				}
+				c, err := r.dial(ca, "stays.test")
+				if err != nil {
+					failed <- err
+					return
+				}
+				c.Close()
+			}
+		}()
+	}
+	for i := 1; i <= 20; i++ {
+		name := fmt.Sprintf("r%d.test", i)
+		r.reload(i, fmt.Sprintf("[listeners.l%d]\naddress = \"127.0.0.%d:0\"\n", i, i+1)+stays+
+			fmt.Sprintf("[[routes]]\nhosts = [%q]\npool = \"web\"\n", name)+
+			fmt.Sprintf("[pools.web]\nbackends = [{ address = %q, weight = %d }]\n", backend.Addr(), i))
+		r.session(ca, name).Close()
+	}
+	close(stop)
+	for range cap(failed) {
+		if err := <-failed; err != nil {
+			t.Errorf("a session of what stays: %v", err)
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+func TestProberConnects(t *testing.T) {
+	ip := func(s string) config.Address {
+		return config.Address{Kind: config.AddressIP, AddrPort: netip.MustParseAddrPort(s)}
+	}
+	four, six := netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("2001:db8::9")
+	for _, tc := range []struct {
+		name    string
+		pool    config.Pool
+		address config.Address
+		want    health.TCP
+	}{
+		{"plain", config.Pool{}, ip("10.0.0.1:443"), health.TCP{Address: "10.0.0.1:443"}},
+		{
+			"a port of its own",
+			config.Pool{Health: config.Health{Port: 8080}},
+			ip("[2001:db8::1]:443"),
+			health.TCP{Address: "[2001:db8::1]:8080"},
+		},
+		{
+			"unix",
+			config.Pool{Health: config.Health{Port: 8080}, SourceAddresses: []netip.Addr{four}},
+			config.Address{Kind: config.AddressUnix, Path: "/run/a.sock"},
+			health.TCP{Network: "unix", Address: "/run/a.sock"},
+		},
+		{
+			"source of the family",
+			config.Pool{SourceAddresses: []netip.Addr{four, six}},
+			ip("[2001:db8::1]:443"),
+			health.TCP{Address: "[2001:db8::1]:443", Source: six},
+		},
+		{
+			"PROXY v1",
+			config.Pool{ProxyProtocol: 1},
+			ip("10.0.0.1:443"),
+			health.TCP{Address: "10.0.0.1:443", Preface: []byte("PROXY UNKNOWN\r\n")},
+		},
+		{
+			"PROXY v2",
+			config.Pool{ProxyProtocol: 2},
+			ip("10.0.0.1:443"),
+			health.TCP{Address: "10.0.0.1:443", Preface: []byte("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00")},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.pool.Health.Kind = config.ProbeTCP
+			got, ok := prober(&tc.pool, &registry.Backend{Address: tc.address}, probeSecrets{}).(health.TCP)
+			if !ok || got.Network != tc.want.Network || got.Address != tc.want.Address || got.Source != tc.want.Source ||
+				!slices.Equal(got.Preface, tc.want.Preface) {
+				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestProberKinds(t *testing.T) {
+	b := &registry.Backend{Address: config.Address{Kind: config.AddressIP, AddrPort: netip.MustParseAddrPort("10.0.0.1:443")}}
+	own := probeSecrets{roots: x509.NewCertPool(), certificate: &tls.Certificate{}}
+	h := config.Health{Kind: config.ProbeTLS, ServerName: "a.test", Verify: true}
+
+	seen, ok := prober(&config.Pool{Health: h}, b, own).(health.TLS)
+	if c := seen.Config; !ok || c.ServerName != "a.test" || c.InsecureSkipVerify || c.RootCAs != own.roots ||
+		len(c.Certificates) != 1 || c.NextProtos != nil {
+		t.Errorf("tls, passthrough: got %+v", seen)
+	}
+	asks, ok := prober(&config.Pool{Health: h, TLS: &config.PoolTLS{}}, b, own).(protocolProber)
+	if !ok || !slices.Equal(asks.asking.Config.NextProtos, []string{"h2", "http/1.1"}) || asks.plain.Config.NextProtos != nil {
+		t.Errorf("tls, re-encrypted: got %+v", asks)
+	}
+
+	h = config.Health{
+		Kind: config.ProbeHTTP, Path: "/healthz", Host: "b.test",
+		ExpectStatus: []config.StatusRange{{First: 200, Last: 204}},
+	}
+	asked, ok := prober(&config.Pool{Health: h}, b, probeSecrets{}).(health.HTTP)
+	if !ok || asked.TLS != nil || asked.Path != "/healthz" || asked.Host != "b.test" ||
+		!slices.Equal(asked.Status, []health.StatusRange{{Min: 200, Max: 204}}) {
+		t.Errorf("http: got %+v", asked)
+	}
+	h.Kind = config.ProbeHTTPS
+	asked, ok = prober(&config.Pool{Health: h}, b, probeSecrets{}).(health.HTTP)
+	if !ok || asked.TLS == nil || !asked.TLS.InsecureSkipVerify {
+		t.Errorf("https: got %+v", asked)
+	}
+}
+
+func TestProbeTargetKey(t *testing.T) {
+	p := config.Pool{Name: "p", Health: config.Health{Kind: config.ProbeTCP, Interval: time.Second, Rise: 2}}
+	b := &registry.Backend{ID: "b", Address: config.Address{Kind: config.AddressIP, AddrPort: netip.MustParseAddrPort("10.0.0.1:443")}}
+	first := probeTarget(&p, b, probeSecrets{}, 1)
+	if first.ID != "p/b" || first.Options.Jitter != -1 || first.Options.Rise != 2 {
+		t.Errorf("got %+v, want p/b without jitter, rise 2", first)
+	}
+	p.Health.Interval = time.Minute
+	if got := probeTarget(&p, b, probeSecrets{}, 2); got.Key != first.Key {
+		t.Errorf("got key %q for another rhythm, want %q", got.Key, first.Key)
+	}
+	secret := probeSecrets{roots: x509.NewCertPool()}
+	if a, b := probeTarget(&p, b, secret, 2), probeTarget(&p, b, secret, 3); a.Key == b.Key {
+		t.Errorf("got the same key %q though the roots may have changed", a.Key)
+	}
+	p.Health.Port = 99
+	if got := probeTarget(&p, b, probeSecrets{}, 1); got.Key == first.Key {
+		t.Errorf("got the same key %q for another port", got.Key)
+	}
+}
