@@ -53,12 +53,34 @@ func demoCommand() *cli.Command {
 }
 
 // listenForSignals begins to take the signals a server obeys, and to survive a
-// reader of the logs that goes away.
+// reader of the logs that goes away. Two of those that end it are passed on, to drain
+// and to end at once; the third is the system's, which ends a process whatever it
+// waits for.
 func listenForSignals() (signals <-chan os.Signal, stop func()) {
-	ch := make(chan os.Signal, 8)
-	signal.Notify(ch, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	caught, passed, done := make(chan os.Signal, 8), make(chan os.Signal, 8), make(chan struct{})
+	signal.Notify(caught, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGPIPE)
-	return ch, func() { signal.Stop(ch) }
+	go func() { // ends by stop
+		endings := 0
+		for {
+			select {
+			case sig := <-caught:
+				if sig != syscall.SIGHUP {
+					endings++
+				}
+				if endings == 2 {
+					signal.Reset(syscall.SIGTERM, syscall.SIGINT)
+				}
+				select {
+				case passed <- sig:
+				default: // it is behind by eight reloads, which are as good as one
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return passed, func() { signal.Stop(caught); close(done) }
 }
 
 // makeRoomFor gives the scheduler a processor for each event loop, which holds its
