@@ -22,12 +22,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: sniff ADDRESS")
 		os.Exit(2)
 	}
-	if err := serve(os.Args[1]); err != nil {
-		fmt.Fprintln(os.Stderr, "sniff:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "sniff:", serve(os.Args[1]))
+	os.Exit(1)
 }
 
+// serve runs until it fails.
 func serve(address string) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
