@@ -304,3 +304,21 @@ func acceptUntil(t testing.TB, fd int, hello []byte) *net.UnixConn {
 	})
 	return found
 }
+
+// dialTo connects to the listener of that name.
+func (h *harness) dialTo(name string) *net.TCPConn {
+	h.t.Helper()
+	for _, b := range h.p.Bound() {
+		if b.Listener == name {
+			c, err := net.Dial("tcp", b.Address)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			h.t.Cleanup(func() { _ = c.Close() })
+			_ = c.SetDeadline(time.Now().Add(lab.Patience))
+			return c.(*net.TCPConn)
+		}
+	}
+	h.t.Fatalf("no listener %q", name)
+	return nil
+}
