@@ -322,3 +322,18 @@ func (h *harness) dialTo(name string) *net.TCPConn {
 	h.t.Fatalf("no listener %q", name)
 	return nil
 }
+
+// refusedAtOnce connects and is reset, perhaps before the connect is over.
+func (h *harness) refusedAtOnce() {
+	h.t.Helper()
+	c, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		if !errors.Is(err, unix.ECONNRESET) {
+			h.t.Fatal(err)
+		}
+		return
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(lab.Patience))
+	reset(h.t, c)
+}
