@@ -23,8 +23,8 @@ const (
 	exitUsage  = 2
 )
 
-// version is set by the linker: -X main.version=v1.2.3.
-var version string //nolint:gochecknoglobals // the linker sets variables alone
+// version is set by the linker, which sets variables alone: -X main.version=v1.2.3.
+var version string
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 
@@ -36,12 +36,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	}
 	fmt.Fprintf(stderr, "snicket: error: %v\n", err)
-	var h *hinted
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[*hinted](err); ok {
 		fmt.Fprintf(stderr, "snicket: hint: %s\n", h.hint)
 	}
-	var u *usageError
-	if errors.As(err, &u) {
+	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}
 	return exitFailed
@@ -110,8 +108,8 @@ func noArguments(c *cli.Context) error {
 // configError turns a configuration that cannot be run into what the terminal shows:
 // every problem, then one line of error.
 func configError(c *cli.Context, path string, err error) error {
-	var bad *server.ConfigError
-	if !errors.As(err, &bad) {
+	bad, ok := errors.AsType[*server.ConfigError](err)
+	if !ok {
 		return err
 	}
 	if _, statErr := os.Stat(path); errors.Is(statErr, os.ErrNotExist) {

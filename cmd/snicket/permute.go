@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -41,11 +42,9 @@ func permute(app *cli.App, args []string) []string {
 func takesValue(c *cli.Command, flag string) bool {
 	name := strings.TrimLeft(flag, "-")
 	for _, f := range c.Flags {
-		for _, n := range f.Names() {
-			if n == name {
-				_, isBool := f.(*cli.BoolFlag)
-				return !isBool
-			}
+		if slices.Contains(f.Names(), name) {
+			_, isBool := f.(*cli.BoolFlag)
+			return !isBool
 		}
 	}
 	return false

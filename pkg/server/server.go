@@ -235,8 +235,8 @@ func runAll(ctx context.Context, actors ...func(context.Context) error) error {
 
 // problemsText is every problem that is no warning, in one line.
 func problemsText(err error) string {
-	var c *ConfigError
-	if !errors.As(err, &c) {
+	c, ok := errors.AsType[*ConfigError](err)
+	if !ok {
 		return err.Error()
 	}
 	var all []string
@@ -250,8 +250,8 @@ func problemsText(err error) string {
 
 // listenProblem is where a listener that cannot have its address is declared.
 func listenProblem(c *config.Config, err error) error {
-	var l *proxy.ListenError
-	if !errors.As(err, &l) {
+	l, ok := errors.AsType[*proxy.ListenError](err)
+	if !ok {
 		return err
 	}
 	p := config.Problem{Text: l.Error()}
