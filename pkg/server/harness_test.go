@@ -88,15 +88,20 @@ loops = 2
 
 func start(t *testing.T, lookup server.Lookup, text string) *running {
 	t.Helper()
+	return startBy(t, server.Options{Lookup: lookup}, preamble+text)
+}
+
+// startBy is start with further options and the whole file.
+func startBy(t *testing.T, o server.Options, text string) *running {
+	t.Helper()
 	r := &running{
 		t: t, path: filepath.Join(t.TempDir(), "snicket.toml"), log: newLines(), access: newLines(),
 		signals: make(chan os.Signal, 1), done: make(chan error, 1),
 	}
-	r.write(preamble + text)
+	r.write(text)
 	bound := make(chan []proxy.Bound, 1)
-	s, err := server.New(r.path, server.Options{
-		Stdout: r.access, Stderr: r.log, Lookup: lookup, Ready: func(b []proxy.Bound) { bound <- b },
-	})
+	o.Stdout, o.Stderr, o.Ready = r.access, r.log, func(b []proxy.Bound) { bound <- b }
+	s, err := server.New(r.path, o)
 	if err != nil {
 		t.Fatal(err)
 	}

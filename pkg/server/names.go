@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// namesEvery is how often host names are resolved anew.
+	// namesEvery is how often host names are resolved anew, by default.
 	namesEvery = 10 * time.Second
 	// namesAtOnce bounds the look-ups at one time.
 	namesAtOnce = 16
@@ -97,7 +97,7 @@ func hostNames(c *config.Config) []string {
 	return slices.Sorted(maps.Keys(hosts))
 }
 
-// learn merges new answers into those known and forgets all names but hosts. A name
+// learnLocked merges new answers into those known and forgets all names but hosts. A name
 // that fails keeps its last good addresses. The caller holds mu.
 func (s *Server) learnLocked(hosts []string, answers map[string]answer) {
 	known := make(map[string]answer, len(hosts))
@@ -153,27 +153,31 @@ func backendRows(c *config.Config, names map[string]answer) []registry.Backend {
 
 // resolveNames keeps the backends that are host names up to date until ctx is done.
 func (s *Server) resolveNames(ctx context.Context) error {
-	every := time.NewTicker(namesEvery)
+	every := time.NewTicker(s.o.ResolveEvery)
 	defer every.Stop()
 	for {
 		select {
 		case <-every.C:
+			s.resolveOnce(ctx)
 		case <-ctx.Done():
 			return nil
 		}
-		s.mu.Lock()
-		hosts := hostNames(s.plan.config)
-		s.mu.Unlock()
-		if len(hosts) == 0 {
-			continue
-		}
-		answers := resolve(ctx, s.o.Lookup, hosts, namesWait)
-		if ctx.Err() != nil {
-			return nil
-		}
-		s.mu.Lock()
-		s.learnLocked(hostNames(s.plan.config), answers) // a reload may have come between
-		s.registry.SetBackends(backendRows(s.plan.config, s.names))
-		s.mu.Unlock()
 	}
+}
+
+func (s *Server) resolveOnce(ctx context.Context) {
+	s.mu.Lock()
+	hosts := hostNames(s.plan.config)
+	s.mu.Unlock()
+	if len(hosts) == 0 {
+		return
+	}
+	answers := resolve(ctx, s.o.Lookup, hosts, namesWait)
+	if ctx.Err() != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.learnLocked(hostNames(s.plan.config), answers) // a reload may have come between
+	s.registry.SetBackends(backendRows(s.plan.config, s.names))
 }

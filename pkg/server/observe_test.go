@@ -1,12 +1,17 @@
 package server_test
 
 import (
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/server"
 )
 
 const quick = "[pools.web.health]\ninterval = \"10ms\"\nrise = 1\nfall = 2\n"
@@ -108,6 +113,56 @@ func TestNames(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	r.log.wait(t, `msg="name resolves anew" name=app.internal addresses=\[127.0.0.1\]`, 1)
+}
+
+func TestNamesAreResolvedAnew(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	backend := lab.Serve(t, lab.Echo(), lab.Options{TLS: ca.Server(t, "a.test")})
+	_, port, err := net.SplitHostPort(backend.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names book
+	r := startBy(t, server.Options{Lookup: names.lookup, ResolveEvery: time.Millisecond},
+		preamble+passthrough("a.test", "app.internal:"+port))
+	r.log.wait(t, `msg="backend down" pool=a.test`, 1)
+	names.set("app.internal", "127.0.0.1")
+	r.log.wait(t, `msg="backend ready" pool=a.test backend=app.internal:`+port+`@127.0.0.1`, 1)
+	r.session(ca, "a.test")
+}
+
+func TestUnixSockets(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	dir := t.TempDir()
+	l, err := tls.Listen("unix", dir+"/backend.sock", ca.Server(t, "a.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer l.Close()
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { io.Copy(c, c); c.Close() })
+		}
+	})
+	r := startBy(t, server.Options{}, fmt.Sprintf("[listeners.local]\naddress = \"unix:%s/front.sock\"\n", dir)+
+		passthrough("a.test", "unix:"+dir+"/backend.sock"))
+	r.log.wait(t, `msg=listening listener=local address=unix:\S+/front.sock`, 1)
+	r.log.wait(t, `msg="backend ready" pool=a.test backend=unix:`, 1)
+	c, err := tls.Dial("unix", dir+"/front.sock", ca.Client("a.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.echo(c)
+	hangUp(t, c)
+	r.access.wait(t, `client=- peer=- sni="a.test" .*outcome=ok`, 1)
 }
 
 // Sessions that meet a dead backend count against it between two probes, and are

@@ -41,6 +41,8 @@ type Options struct {
 	Stdout, Stderr io.Writer
 	// Lookup resolves host names. Nil: the system's resolver.
 	Lookup Lookup
+	// ResolveEvery is how often they are resolved anew. Default 10 s.
+	ResolveEvery time.Duration
 	// Ready is called by Run once all listeners listen, with their addresses. May be
 	// nil.
 	Ready func([]proxy.Bound)
@@ -73,6 +75,7 @@ type Server struct {
 // yet. The error is a *[ConfigError].
 func New(path string, o Options) (*Server, error) {
 	o.Stdout, o.Stderr = cmp.Or[io.Writer](o.Stdout, io.Discard), cmp.Or[io.Writer](o.Stderr, io.Discard)
+	o.ResolveEvery = cmp.Or(o.ResolveEvery, namesEvery)
 	if o.Lookup == nil {
 		o.Lookup = systemLookup
 	}

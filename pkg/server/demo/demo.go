@@ -158,6 +158,9 @@ ca          = "ca.pem"
 [tls]
 certificates = ["snicket.pem"]
 
+[limits]
+max_connections = 1000
+
 [log]
 level = "warn"
 `
