@@ -135,7 +135,7 @@ func (s *session) fill(r *Record, now time.Duration) {
 	r.Listener = s.listener.Name
 	r.Client, r.Peer = s.client, s.peer
 	r.SNI, r.JA4 = s.sni, s.ja4
-	if r.ALPN == "" {
+	if r.TLSVersion == 0 { // else it is what was negotiated, perhaps nothing
 		r.ALPN = s.alpn
 	}
 	if s.route != nil {
