@@ -91,6 +91,16 @@ func startLoops(t testing.TB, loops int, s proxy.State) *harness {
 
 func startWith(t testing.TB, s proxy.State, o proxy.Options) *harness {
 	t.Helper()
+	h := newHarness(t, o)
+	h.run()
+	h.apply(s)
+	h.listening()
+	return h
+}
+
+// newHarness makes a data plane that does not run yet.
+func newHarness(t testing.TB, o proxy.Options) *harness {
+	t.Helper()
 	lab.Leaks(t)
 	h := &harness{t: t, records: make(chan proxy.Record, 20000), done: make(chan error, 1)}
 	o.Access = func(r *proxy.Record) { h.records <- *r }
@@ -99,21 +109,28 @@ func startWith(t testing.TB, s proxy.State, o proxy.Options) *harness {
 		t.Fatal(err)
 	}
 	h.p = p
+	return h
+}
+
+// run has the data plane run until the test ends.
+func (h *harness) run() {
 	var ctx context.Context
-	ctx, h.cancel = context.WithCancel(t.Context())
-	go func() { h.done <- p.Run(ctx) }()
-	t.Cleanup(func() {
+	ctx, h.cancel = context.WithCancel(h.t.Context())
+	go func() { h.done <- h.p.Run(ctx) }()
+	h.t.Cleanup(func() {
 		h.cancel()
 		if err := <-h.done; err != nil {
-			t.Errorf("Run: %v", err)
+			h.t.Errorf("Run: %v", err)
 		}
 		h.settled()
 	})
-	h.apply(s)
-	if bound := p.Bound(); len(bound) > 0 {
+}
+
+// listening notes the address of the first listener.
+func (h *harness) listening() {
+	if bound := h.p.Bound(); len(bound) > 0 {
 		h.addr = bound[0].Address
 	}
-	return h
 }
 
 // settled checks that every session has given back all that it was counted for.
