@@ -121,6 +121,32 @@ func TestCheckCertificates(t *testing.T) {
 	}
 }
 
+func TestCheckClientCertificateNeedsNoName(t *testing.T) {
+	dir := t.TempDir()
+	a, err := certs.NewAuthority("root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue(t, dir, "server", a, certs.IssueOptions{Names: []string{"a.test"}})
+	issue(t, dir, "client", a, certs.IssueOptions{CommonName: "balancer", Client: true})
+	path := lab.WriteFile(t, filepath.Join(dir, "snicket.toml"), []byte(`
+[[routes]]
+hosts = ["a.test"]
+mode = "terminate"
+pool = "p"
+[tls]
+certificates = ["server.pem"]
+[pools.p]
+backends = ["127.0.0.1:8443"]
+[pools.p.tls]
+cert = "client.pem"
+key = "client.key"
+`))
+	if _, got := server.Check(path); len(got) != 0 {
+		t.Errorf("got %v, want no problem and no warning", got)
+	}
+}
+
 func TestExplain(t *testing.T) {
 	path := lab.WriteFile(t, t.TempDir()+"/snicket.toml", []byte(`
 [listeners.one]

@@ -41,7 +41,7 @@ func newSecrets(now time.Time, report func(config.Problem)) *secrets {
 func (s *secrets) servers(list []config.Certificate) []*certs.Certificate {
 	var out []*certs.Certificate
 	for _, c := range list {
-		if loaded := s.load(c); loaded != nil {
+		if loaded := s.load(c, true); loaded != nil {
 			out = append(out, loaded)
 		}
 	}
@@ -53,21 +53,27 @@ func (s *secrets) client(c config.Certificate) *tls.Certificate {
 	if c.Cert == "" {
 		return nil
 	}
-	loaded := s.load(c)
+	loaded := s.load(c, false)
 	if loaded == nil {
 		return nil
 	}
 	return &loaded.Certificate
 }
 
-func (s *secrets) load(c config.Certificate) *certs.Certificate {
+// load loads a certificate once. What is only a warning about the chain of a server,
+// such as that it has no host name, says nothing of a client's.
+func (s *secrets) load(c config.Certificate, forServer bool) *certs.Certificate {
 	key := [2]string{c.Cert, c.Key}
 	if loaded, ok := s.loaded[key]; ok {
 		return loaded
 	}
 	loaded, problems := certs.Load(c.Cert, c.Key)
 	if loaded != nil {
-		problems = append(problems, loaded.Check(s.now, nil)...)
+		for _, p := range loaded.Check(s.now, nil) {
+			if forServer || !p.Warning {
+				problems = append(problems, p)
+			}
+		}
 	}
 	s.reportAt(c.Pos, problems)
 	s.loaded[key] = loaded
