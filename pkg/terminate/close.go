@@ -41,9 +41,13 @@ func (r *relay) close(ctx context.Context, result Result) {
 	client, backend := r.client, r.backend
 	switch result.Reason {
 	case Clean:
-		if r.up.cut {
+		if r.up.cut != nil {
 			r.flush(ctx, backend.Conn)
 			_ = backend.Conn.Abort()
+		}
+		if r.down.cut != nil {
+			r.flush(ctx, client.Conn)
+			_ = client.Conn.Abort()
 		}
 	case ClientReset, ClientTruncated:
 		r.flush(ctx, backend.Conn)

@@ -22,6 +22,7 @@ type relay struct {
 	up, down        direction
 	began           time.Time
 	last            atomic.Int64 // when a byte last passed, ns since began
+	clientEnded     atomic.Bool  // up.ended, for the other goroutine
 
 	mu     sync.Mutex // guards the fields below
 	timer  *time.Timer
@@ -40,7 +41,8 @@ type direction struct {
 	passed   uint64
 
 	busy  bool  // bytes read have not all been written; read once copying is over
-	cut   bool  // ended without close_notify after its client had been served
+	late  bool  // the backend has sent bytes since the client's end
+	cut   error // ended otherwise than in order, when that was no fault
 	lost  error // a write met that dst is gone
 	ended bool  // guarded by relay.mu
 }
@@ -52,9 +54,9 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // Relay copies both ways between client and backend until both ways have ended,
 // and closes both before it returns. Both handshakes must be complete;
-// deadlines left over from them are lifted. It takes one goroutine besides the caller's and no buffer while nothing passes. in and
-// out, which may be nil, are counted up while bytes pass: client to backend and
-// backend to client.
+// deadlines left over from them are lifted. It takes one goroutine besides the
+// caller's and no buffer while nothing passes. in and out, which may be nil, are
+// counted up while bytes pass: client to backend and backend to client.
 //
 // An end reaches the other side as what it was:
 //
@@ -68,6 +70,9 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 //   - A client that has been sent the whole answer and close_notify and then
 //     closes without its own is common and no fault: the session is Clean, but
 //     the backend is reset all the same, for its request may be incomplete.
+//   - So it is with a backend that closes without close_notify once the client
+//     has ended, and has sent nothing since; and with one that ended in order and
+//     refuses what the client sends behind that. The client is reset.
 //
 // A Unix socket knows no RST: there a cut reaches a plain backend as an end.
 //
@@ -130,6 +135,7 @@ func (r *relay) pump(d *direction, src io.Reader, dst io.Writer) error {
 		if n > 0 {
 			r.touch()
 			d.busy = true
+			d.late = d.late || d.by == ByBackend && r.clientEnded.Load()
 			m, werr := dst.Write(buf[:n])
 			d.passed += uint64(m)
 			if d.total != nil {
@@ -161,16 +167,18 @@ func (r *relay) readEnded(d, opposite *direction, err error) {
 			r.resetAfterEnd(d, opposite)
 		}
 	case secure && c.fin:
-		if d.by == ByClient && r.hasEnded(opposite) {
-			d.cut = true
+		if r.hasEnded(opposite) && (d.by == ByClient || !d.late) {
+			d.cut = errNoCloseNotify
 			r.halfClosed(d)
 			return
 		}
-		r.end(truncated(d.by), d.by, errors.New("closed without close_notify"))
+		r.end(truncated(d.by), d.by, errNoCloseNotify)
 	default:
 		r.end(reset(d.by), d.by, err)
 	}
 }
+
+var errNoCloseNotify = errors.New("closed without close_notify")
 
 // writeFailed handles a d.dst that is gone. If it can still be read from, what
 // it sent before is delivered first, and its reader finds the reset.
@@ -182,7 +190,26 @@ func (r *relay) writeFailed(d, opposite *direction) {
 		r.halfClosed(d)
 		return
 	}
+	if d.by == ByClient && r.hasEnded(opposite) {
+		r.refusedLate(d.lost)
+		return
+	}
 	r.end(reset(opposite.by), opposite.by, d.lost)
+}
+
+// refusedLate ends a session whose backend had ended in order and will not take
+// what the client sends behind that.
+func (r *relay) refusedLate(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusedLateLocked(err)
+}
+
+func (r *relay) refusedLateLocked(err error) {
+	if !r.over {
+		r.down.cut = err
+		r.endLocked(Clean, r.first, err)
+	}
 }
 
 // resetAfterEnd handles a d.src that ended its stream and was reset later. If
@@ -191,7 +218,11 @@ func (r *relay) writeFailed(d, opposite *direction) {
 func (r *relay) resetAfterEnd(d, opposite *direction) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !opposite.ended {
+	switch {
+	case opposite.ended:
+	case d.by == ByBackend:
+		r.refusedLateLocked(syscall.ECONNRESET)
+	default:
 		r.endLocked(reset(d.by), d.by, syscall.ECONNRESET)
 	}
 }
@@ -201,6 +232,9 @@ func (r *relay) halfClosed(d *direction) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d.ended = true
+	if d.by == ByClient {
+		r.clientEnded.Store(true)
+	}
 	if r.up.ended && r.down.ended {
 		r.wakeReadersLocked()
 	}
@@ -294,15 +328,16 @@ func (r *relay) finish() Result {
 		r.over = true
 		r.result = Result{Reason: Clean, EndedBy: r.first}
 		// A side that ended in order and was gone when we wrote to it has cut
-		// what we had for it.
-		for _, d := range [...]*direction{&r.up, &r.down} {
-			if d.lost != nil {
-				gone := ByClient
-				if d.by == ByClient {
-					gone = ByBackend
-				}
-				r.result = Result{Reason: reset(gone), EndedBy: gone, Err: d.lost}
-			}
+		// what we had for it: the client its answer, the backend only what came
+		// behind its own end.
+		switch {
+		case r.down.lost != nil:
+			r.result = Result{Reason: ClientReset, EndedBy: ByClient, Err: r.down.lost}
+		case r.up.lost != nil:
+			r.down.cut = r.up.lost
+		}
+		if r.result.Reason == Clean {
+			r.result.Err = r.down.cut
 		}
 	}
 	r.result.In, r.result.Out = r.up.passed, r.down.passed

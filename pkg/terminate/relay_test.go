@@ -77,6 +77,8 @@ func TestClose(t *testing.T) {
 		{"backend reset behind a full answer", terminate.RelayOptions{}, false, true, backendResetsUnread},
 		{"backend FIN without close_notify", terminate.RelayOptions{}, true, true, backendTruncates},
 		{"backend FIN without close_notify after client end", terminate.RelayOptions{}, true, true, backendTruncatesAtEnd},
+		{"backend FIN without close_notify, nothing owed", terminate.RelayOptions{}, true, true, backendClosesAfterClient},
+		{"client's bytes behind the backend's end", terminate.RelayOptions{}, false, true, backendRefusesLateBytes},
 		{"idle", terminate.RelayOptions{Idle: 50 * time.Millisecond}, false, true, idles},
 		{"fin", terminate.RelayOptions{Idle: time.Hour, Fin: 50 * time.Millisecond}, false, true, lingers},
 		{"fin, client blocked", terminate.RelayOptions{Idle: time.Hour, Fin: 50 * time.Millisecond}, false, true, blocks},
@@ -203,6 +205,24 @@ func backendTruncatesAtEnd(t *testing.T, s *session) {
 	s.backend.fin()
 	s.client.expect(answer, "reset")
 	s.result(t, terminate.BackendTruncated, terminate.ByBackend)
+}
+
+func backendClosesAfterClient(t *testing.T, s *session) {
+	s.exchange()
+	s.client.end()
+	s.backend.expect(nil, "end")
+	s.backend.fin()
+	s.client.expect(nil, "reset")
+	s.flawed(t, terminate.ByClient)
+}
+
+func backendRefusesLateBytes(t *testing.T, s *session) {
+	s.exchange()
+	s.backend.end()
+	_ = s.backend.conn.Close()
+	s.client.expect(nil, "end")
+	s.client.write(request)
+	s.flawed(t, terminate.ByBackend)
 }
 
 func idles(t *testing.T, s *session) {

@@ -106,7 +106,8 @@ type Result struct {
 	// EndedBy is the side that ended its direction first if the reason is
 	// Clean, else the side that cut the session, or the balancer.
 	EndedBy Party
-	// Err tells more; nil if Clean.
+	// Err tells more. If Clean it is nil, or a flaw of the last moment that cost
+	// nobody anything, see [Relay].
 	Err error
 	// In counts the bytes passed from client to backend, Out those from backend
 	// to client, in plain text.

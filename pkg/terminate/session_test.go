@@ -235,13 +235,30 @@ func shake(t testing.TB, far *tls.Conn, near func(context.Context) (*tls.Conn, e
 // result waits for the relay and checks its reason and who ended it.
 func (s *session) result(t testing.TB, reason terminate.Reason, by terminate.Party) terminate.Result {
 	t.Helper()
+	r := s.ended(t, reason, by)
+	if reason == terminate.Clean && r.Err != nil {
+		t.Errorf("ended %v with error %v", r.Reason, r.Err)
+	}
+	return r
+}
+
+// flawed waits for a clean end that names a flaw.
+func (s *session) flawed(t testing.TB, by terminate.Party) {
+	t.Helper()
+	if r := s.ended(t, terminate.Clean, by); r.Err == nil {
+		t.Error("ended without naming the flaw")
+	}
+}
+
+func (s *session) ended(t testing.TB, reason terminate.Reason, by terminate.Party) terminate.Result {
+	t.Helper()
 	select {
 	case r := <-s.done:
 		if r.Reason != reason || r.EndedBy != by {
 			t.Errorf("ended %v by %v (%v), want %v by %v", r.Reason, r.EndedBy, r.Err, reason, by)
 		}
-		if (r.Err == nil) != (reason == terminate.Clean) {
-			t.Errorf("ended %v with error %v", r.Reason, r.Err)
+		if reason != terminate.Clean && r.Err == nil {
+			t.Errorf("ended %v without an error", r.Reason)
 		}
 		if r.In != s.in.Load() || r.Out != s.out.Load() {
 			t.Errorf("result counts %d in, %d out; the counters %d, %d", r.In, r.Out, s.in.Load(), s.out.Load())
