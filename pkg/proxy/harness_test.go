@@ -117,13 +117,20 @@ func (h *harness) run() {
 	var ctx context.Context
 	ctx, h.cancel = context.WithCancel(h.t.Context())
 	go func() { h.done <- h.p.Run(ctx) }()
-	h.t.Cleanup(func() {
-		h.cancel()
-		if err := <-h.done; err != nil {
-			h.t.Errorf("Run: %v", err)
-		}
-		h.settled()
-	})
+	h.t.Cleanup(h.stop)
+}
+
+// stop ends the data plane and checks what it leaves; once.
+func (h *harness) stop() {
+	if h.cancel == nil {
+		return
+	}
+	h.cancel()
+	h.cancel = nil
+	if err := <-h.done; err != nil {
+		h.t.Errorf("Run: %v", err)
+	}
+	h.settled()
 }
 
 // listening notes the address of the first listener.
