@@ -40,20 +40,19 @@ const (
 
 // String is the outcome's word.
 func (o Outcome) String() string {
-	if int(o) < len(outcomeWords) {
-		return outcomeWords[o]
+	words := [Outcomes]string{
+		OK: "ok", NoHello: "no-hello", NoRoute: "no-route", Rejected: "rejected", Denied: "denied",
+		NotTLS: "not-tls", BadHello: "bad-hello", HelloTimeout: "hello-timeout",
+		HelloTooLarge: "hello-too-large", BadProxyHeader: "bad-proxy-header",
+		RateLimited: "rate-limited", OverLimit: "over-limit", HandshakeTimeout: "handshake-timeout",
+		ClientTLSFailed: "client-tls-failed", BackendTLSFailed: "backend-tls-failed",
+		NoCertificate: "no-certificate", ACME: "acme", NoBackend: "no-backend",
+		DialFailed: "dial-failed", QueueTimeout: "queue-timeout", ClientReset: "client-reset",
+		BackendReset: "backend-reset", IdleTimeout: "idle-timeout", FinTimeout: "fin-timeout",
+		Drained: "drained", Killed: "killed", Moved: "moved", Internal: "internal",
+	}
+	if int(o) < len(words) {
+		return words[o]
 	}
 	return "unknown"
-}
-
-var outcomeWords = [Outcomes]string{
-	OK: "ok", NoHello: "no-hello", NoRoute: "no-route", Rejected: "rejected", Denied: "denied",
-	NotTLS: "not-tls", BadHello: "bad-hello", HelloTimeout: "hello-timeout",
-	HelloTooLarge: "hello-too-large", BadProxyHeader: "bad-proxy-header",
-	RateLimited: "rate-limited", OverLimit: "over-limit", HandshakeTimeout: "handshake-timeout",
-	ClientTLSFailed: "client-tls-failed", BackendTLSFailed: "backend-tls-failed",
-	NoCertificate: "no-certificate", ACME: "acme", NoBackend: "no-backend",
-	DialFailed: "dial-failed", QueueTimeout: "queue-timeout", ClientReset: "client-reset",
-	BackendReset: "backend-reset", IdleTimeout: "idle-timeout", FinTimeout: "fin-timeout",
-	Drained: "drained", Killed: "killed", Moved: "moved", Internal: "internal",
 }

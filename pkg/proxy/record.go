@@ -61,6 +61,7 @@ func (p Party) String() string {
 		return "backend"
 	case BySnicket:
 		return "snicket"
+	case Nobody:
 	}
 	return ""
 }

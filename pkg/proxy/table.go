@@ -106,15 +106,7 @@ func prefixFor(prefixes []netip.Prefix, client netip.Addr) (int, bool) {
 }
 
 func (r *Route) offered(o offer) bool {
-	if len(r.ALPN) == 0 {
-		return true
-	}
-	for _, proto := range r.ALPN {
-		if o.OffersALPN(proto) {
-			return true
-		}
-	}
-	return false
+	return len(r.ALPN) == 0 || slices.ContainsFunc(r.ALPN, o.OffersALPN)
 }
 
 func (r *Route) denies(client netip.Addr) bool {

@@ -102,7 +102,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		n, err = c.raw.Read(b)
 	}
 	c.read.Add(uint64(n))
-	if err != nil && err != (errAgain{}) && !isTimeout(err) {
+	if err != nil && !errors.Is(err, errAgain{}) && !isTimeout(err) {
 		err = c.noteRead(err)
 	}
 	return n, err
@@ -218,7 +218,7 @@ func (c *Conn) startPolling() error {
 	p.try = func(fd uintptr) bool {
 		for {
 			p.n, p.err = unix.Read(int(fd), p.buf)
-			if p.err != unix.EINTR {
+			if !errors.Is(p.err, unix.EINTR) {
 				return true
 			}
 		}
@@ -246,7 +246,7 @@ func (c *Conn) pollRead(b []byte) (int, error) {
 	switch {
 	case err != nil:
 		return 0, err // closed, or the deadline is over
-	case p.err == unix.EAGAIN:
+	case errors.Is(p.err, unix.EAGAIN):
 		return 0, errAgain{}
 	case p.err != nil:
 		return 0, &net.OpError{Op: "read", Net: c.raw.LocalAddr().Network(), Err: p.err}

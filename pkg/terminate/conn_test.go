@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -24,7 +25,7 @@ func connect(t *testing.T, l net.Listener) (*terminate.Conn, *tls.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return terminate.NewConn(raw, nil), far.(*tls.Conn) //nolint:errcheck // what a TLS listener accepts
+	return terminate.NewConn(raw, nil), far.(*tls.Conn)
 }
 
 func TestConnServesPrefixFirst(t *testing.T) {
@@ -70,7 +71,7 @@ func TestConnKnowsAReset(t *testing.T) {
 			break
 		}
 	}
-	if n, err := c.Read(make([]byte, 1)); err == nil || err == io.EOF {
+	if n, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("read %d, %v; want a reset", n, err)
 	}
 	if got := c.Ended(); got != terminate.EndReset {
@@ -120,7 +121,7 @@ func TestCloseNotifyHasNoDeadline(t *testing.T) {
 	noLeaks(t)
 	l := newLab(t)
 	a, b := socketPair(t, "tcp")
-	raw := &undated{TCPConn: b.(*net.TCPConn)} //nolint:errcheck // of network tcp
+	raw := &undated{TCPConn: b.(*net.TCPConn)}
 	client := &peer{t: t, conn: terminate.NewConn(a, nil)}
 	client.tls = tls.Client(client.conn, &tls.Config{ServerName: host, RootCAs: l.authority.Pool()})
 	near := terminate.Side{Conn: terminate.NewConn(raw, nil)}

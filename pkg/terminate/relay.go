@@ -128,7 +128,7 @@ func (r *relay) copy(d, opposite *direction) {
 // pump copies with a borrowed buffer until reading yields an error, errAgain
 // among them, or writing one, which is d.lost.
 func (r *relay) pump(d *direction, src io.Reader, dst io.Writer) error {
-	buf := buffers.Get().(*[bufferSize]byte) //nolint:errcheck // the pool holds nothing else
+	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	for {
 		n, err := src.Read(buf[:])
@@ -160,7 +160,7 @@ func (r *relay) readEnded(d, opposite *direction, err error) {
 	switch {
 	case isTimeout(err):
 		// Only the end of the session sets deadlines.
-	case errors.Is(err, io.EOF) && !(secure && c.fin):
+	case errors.Is(err, io.EOF) && (!secure || !c.fin):
 		r.halfClosed(d)
 		d.dst.closeWrite()
 		if c.waitReset() {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// ErrDrain, as the cause of the context of [Relay], ends the session as politely
+// ErrDrain ends, as the cause of the context of [Relay], the session as politely
 // as its state allows: see [Canceled].
 var ErrDrain = errors.New("drained")
 
