@@ -1,0 +1,14 @@
+package proxy_test
+
+import (
+	"os"
+	"runtime"
+	"testing"
+)
+
+// TestMain leaves processors to the goroutines of the tests beside the loops, as
+// the program does: a loop that waits for events holds one.
+func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(2 + max(2, runtime.NumCPU()))
+	os.Exit(m.Run())
+}
