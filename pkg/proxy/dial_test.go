@@ -232,7 +232,7 @@ func TestUnixBacklogFrees(t *testing.T) {
 	hello := lab.Hello("a.test")
 	c := h.dial()
 	h.send(c, hello)
-	eventually(t, "the hello is taken", func() bool { return h.p.Counters().Hellos == 0 && unread(t, h, c) == 0 })
+	h.taken(c)
 	// Room for it: take all that waits, and what comes next is ours.
 	got := acceptUntil(t, fd, hello)
 	defer func() { _ = got.Close() }()
@@ -257,7 +257,7 @@ func TestAnswerAfterFinWhileDialing(t *testing.T) {
 	c := h.dial()
 	h.send(c, hello)
 	_ = c.CloseWrite()
-	eventually(t, "the hello is taken", func() bool { return h.p.Counters().Hellos == 0 && unread(t, h, c) == 0 })
+	h.taken(c)
 	got := acceptUntil(t, fd, hello)
 	defer func() { _ = got.Close() }()
 	closed(t, got)
@@ -274,7 +274,7 @@ func TestAnswerAfterFinWhileDialing(t *testing.T) {
 func TestClientLeavesWhileDialing(t *testing.T) {
 	h := start(t, state(t, route("a.test", fullBacklog(t))))
 	c := h.hello("a.test")
-	eventually(t, "the hello is taken", func() bool { return h.p.Counters().Hellos == 0 && unread(t, h, c) == 0 })
+	h.taken(c)
 	_ = c.SetLinger(0)
 	_ = c.Close()
 	if r := h.want(proxy.ClientReset); r.EndedBy != proxy.ByClient || r.Dial >= 0 {

@@ -63,7 +63,7 @@ func TestResetDeliversWhatWasSent(t *testing.T) {
 	}, lab.Options{})
 	h := start(t, state(t, route("a.test", srv.Addr())))
 	c := h.dial()
-	_ = c.SetReadBuffer(4096)
+	_ = c.SetReadBuffer(32 << 10)
 	h.send(c, lab.Hello("a.test"))
 	<-sent
 	want, _ := io.ReadAll(io.LimitReader(lab.Pattern(1), size))

@@ -32,10 +32,10 @@ func TestFullProcessLetsClientsWait(t *testing.T) {
 			served <- c
 		})
 	}
-	for range clients {
+	for left := range clients {
 		c := <-served
-		if n := srv.Open(); n > limit {
-			t.Errorf("%d sessions at once, limit %d", n, limit)
+		if n := srv.Accepted(); n > limit+left {
+			t.Errorf("%d clients at a backend while %d have left, limit %d", n, left, limit)
 		}
 		_ = c.Close()
 	}

@@ -109,3 +109,13 @@ func stale(t testing.TB, path string) {
 	l.SetUnlinkOnClose(false)
 	_ = l.Close()
 }
+
+// taken waits until the data plane has read c's whole hello. The kernel counts
+// a FIN that nobody has read as one byte.
+func (h *harness) taken(c net.Conn) {
+	h.t.Helper()
+	eventually(h.t, "the hello is taken", func() bool {
+		left := unread(h.t, h, c)
+		return (left == 0 || left == 1) && h.p.Counters().Hellos == 0
+	})
+}
