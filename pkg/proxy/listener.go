@@ -127,12 +127,11 @@ func (a *acceptor) pause() {
 
 // enter takes a place among the sessions of the process; false: it is full.
 func (p *Proxy) enter(limit int) bool {
-	if p.active.Add(1) <= int64(limit) || limit == 0 {
-		return true
+	for n := p.active.Load(); n < int64(limit) || limit == 0; n = p.active.Load() {
+		if p.active.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	// Not left: nothing was freed, and to wake another loop for it would have
-	// the loops of a full process wake each other without end.
-	p.uncount()
 	return false
 }
 

@@ -203,19 +203,14 @@ func (p *Proxy) closeListeners() {
 
 // left is told of each session's end: a loop that waits for a place has one now.
 func (p *Proxy) left() {
-	p.uncount()
-	if p.waiting.Load() > 0 {
-		p.resumeOne()
-	}
-}
-
-// uncount takes one off the sessions; a drain ends by the last.
-func (p *Proxy) uncount() {
 	if p.active.Add(-1) == 0 && p.draining.Load() {
 		select {
 		case p.empty <- struct{}{}:
 		default:
 		}
+	}
+	if p.waiting.Load() > 0 {
+		p.resumeOne()
 	}
 }
 
