@@ -230,7 +230,7 @@ func (s *session) admit() Outcome {
 	if out := s.w.p.perAddr.admit(s.addr, l, s.w.l.Now()); out != OK {
 		return out
 	}
-	s.addrHeld = true
+	s.addrHeld, s.addrHello = true, true
 	return OK
 }
 
@@ -241,7 +241,8 @@ func (s *session) releaseHello() {
 	}
 	s.helloHeld = false
 	s.w.p.hellos.Add(-1)
-	if s.addrHeld {
+	if s.addrHello {
+		s.addrHello = false
 		s.w.p.perAddr.helloDone(s.addr)
 	}
 }

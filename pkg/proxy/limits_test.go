@@ -1,11 +1,14 @@
 package proxy_test
 
 import (
+	"io"
 	"net"
 	"net/netip"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/snicketlb/snicket/internal/lab"
 	"github.com/snicketlb/snicket/pkg/proxy"
@@ -194,4 +197,65 @@ func TestPerIPCountsPeers(t *testing.T) {
 	if got := line(t, h.hello("a.test")); got != "a" {
 		t.Errorf("read %q, want a", got)
 	}
+}
+
+// TestLingeringIsBounded refuses clients that do not close, after their hello:
+// no more of them are waited for than there may be unfinished hellos.
+func TestLingeringIsBounded(t *testing.T) {
+	s := state(t, route("a.test")) // no backend
+	s.Limits.MaxHellos, s.Limits.MaxHellosPerIP = 2, 2
+	h := startLoops(t, 1, s)
+	for range 8 {
+		c := h.hello("a.test")
+		if b := make([]byte, 7); true {
+			if _, err := io.ReadFull(c, b); err != nil || b[6] != 80 {
+				t.Errorf("the alert: % x, %v", b, err)
+			}
+		}
+		if n := h.p.Counters().Hellos; n > 2 {
+			t.Errorf("%d unfinished hellos and lingering sessions, limit 2", n)
+		}
+	}
+	for range 8 {
+		h.want(proxy.NoBackend)
+	}
+}
+
+// TestFullProcessRests is about loops that wait for a place: they must not keep
+// each other awake.
+func TestFullProcessRests(t *testing.T) {
+	srv := lab.Serve(t, lab.Announce("a", nil), lab.Options{})
+	s := state(t, route("a.test", srv.Addr()))
+	s.Limits.MaxConnections = 1
+	h := start(t, s)
+	first := h.hello("a.test")
+	line(t, first)
+	var rest []*net.TCPConn
+	for range 32 { // both loops have some in their queues
+		rest = append(rest, h.hello("a.test"))
+	}
+	const watch = 400 * time.Millisecond
+	used := func() time.Duration {
+		var u unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	before := used()
+	<-time.After(watch)
+	if got := used() - before; got > watch/2 { // two loops awake use twice watch
+		t.Errorf("a full process used %v of processor time in %v", got, watch)
+	}
+	var wg sync.WaitGroup
+	for _, c := range rest { // the order in which they are served is the queues'
+		wg.Go(func() {
+			if _, err := io.ReadFull(c, make([]byte, 2)); err != nil {
+				t.Error(err)
+			}
+			_ = c.Close()
+		})
+	}
+	_ = first.Close()
+	wg.Wait()
 }

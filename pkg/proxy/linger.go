@@ -17,14 +17,16 @@ const (
 )
 
 // sendAlert tells the client why, ends our side, and waits a little for its.
-// The session keeps its place among the unfinished hellos meanwhile.
+// The session keeps its place among the unfinished hellos meanwhile, or takes one
+// again; where there is none it does not wait.
 func (s *session) sendAlert(a sni.Alert) {
 	if s.alertLevel[0] == 0 { // no hello: TLS 1.2 is read by all
 		sni.AppendAlert(s.alertLevel[:0], nil, a)
 	}
 	s.alertLevel[len(s.alertLevel)-1] = byte(a)
 	fd := int(s.c.fd)
-	if n, errno := loop.Write(fd, s.alertLevel[:]); errno != 0 || n < len(s.alertLevel) || loop.Shut(fd) != 0 {
+	if n, errno := loop.Write(fd, s.alertLevel[:]); errno != 0 || n < len(s.alertLevel) || loop.Shut(fd) != 0 ||
+		!s.helloHeld && !s.helloSlot() {
 		s.finish()
 		return
 	}

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 
@@ -155,5 +156,36 @@ func TestClientThatLeavesBeforeItsHello(t *testing.T) {
 				t.Errorf("bytes %v, ended by %v, error %q", r.Bytes, r.EndedBy, r.Error)
 			}
 		})
+	}
+}
+
+// TestDualStack takes both families on one socket, where it is asked to.
+func TestDualStack(t *testing.T) {
+	srv := lab.Serve(t, lab.Announce("a", nil), lab.Options{})
+	for _, dual := range []bool{true, false} {
+		s := state(t, route("a.test", srv.Addr()))
+		s.Listeners[0] = listener("https", "[::]:0")
+		s.Listeners[0].Dual = dual
+		h := start(t, s)
+		_, port, err := net.SplitHostPort(h.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			h.addr = net.JoinHostPort(host, port)
+			if host == "127.0.0.1" && !dual {
+				if c, err := net.Dial("tcp", h.addr); err == nil {
+					_ = c.Close()
+					t.Error("IPv4 is served without being asked for")
+				}
+				continue
+			}
+			c := h.hello("a.test")
+			line(t, c)
+			_ = c.Close()
+			if r := h.record(); r.Client.Addr().String() != host || r.Client != r.Peer {
+				t.Errorf("client %v, peer %v, want %s", r.Client, r.Peer, host)
+			}
+		}
 	}
 }

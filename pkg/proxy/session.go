@@ -52,6 +52,7 @@ type session struct {
 	wantHeader   bool // a PROXY header must come first
 	helloHeld    bool // counted among the unfinished hellos
 	addrHeld     bool // counted for its address
+	addrHello    bool // counted among the unfinished hellos of its address
 	gotBytes     bool
 	begun        bool    // a parser has seen a part of the hello
 	routeHeld    bool    // counted for its route
