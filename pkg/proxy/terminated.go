@@ -49,6 +49,9 @@ func (s *session) terminate() {
 	s.c = socket{fd: -1}
 	f := os.NewFile(uintptr(fd), "client")
 	conn, err := net.FileConn(f)
+	if s.peer.IsValid() { // net has set a keepalive of its own
+		setKeepalive(fd, &w.p.live.Load().timeouts)
+	}
 	_ = f.Close()
 	if err != nil {
 		s.phase = inHello
