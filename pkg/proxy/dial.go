@@ -71,9 +71,8 @@ func (s *session) dial(t *Target) error {
 		return &dialError{"socket", errno}
 	}
 	s.b.fd = int32(fd)
-	if !t.Address.Unix() {
+	if s.armed = t.Address.Unix(); !s.armed {
 		loop.SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		setKeepalive(fd, &w.p.live.Load().timeouts)
 		if err := w.turn.bind(s.pool, t.Address, fd); err != nil {
 			return err
 		}
@@ -157,11 +156,11 @@ func (s *session) dialReady(ev loop.Events) {
 	if ev&loop.Writable == 0 {
 		return
 	}
-	s.connected()
+	s.connected(ev)
 }
 
 // connected writes the PROXY header and the hello in one go, and relays.
-func (s *session) connected() {
+func (s *session) connected(ev loop.Events) {
 	w := s.w
 	s.dialDone = w.l.Clock()
 	first, size := s.peek.buf, 0
@@ -181,7 +180,7 @@ func (s *session) connected() {
 		first = joined
 	}
 	s.peek = nil
-	s.relayed(first, size)
+	s.relayed(first, size, ev)
 }
 
 // proxyHeader is what the backend is told of the client, whatever the mode. The

@@ -34,13 +34,18 @@ func (s *session) readHello() {
 		case err != nil:
 			s.refuse(out, err.Error())
 			return
-		case hello != nil:
+		}
+		drained := n < room && s.events&^(loop.Readable|loop.Writable) == 0
+		if drained {
+			s.events = 0
+		}
+		if hello != nil {
 			s.took(hello, b)
 			return
 		}
 		s.keep(b)
-		if n < room && s.events&(loop.PeerShut|loop.Hangup|loop.Error) == 0 {
-			return // drained
+		if drained {
+			return
 		}
 	}
 }

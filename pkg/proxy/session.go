@@ -54,10 +54,11 @@ type session struct {
 	addrHeld     bool // counted for its address
 	addrHello    bool // counted among the unfinished hellos of its address
 	gotBytes     bool
-	begun        bool    // a parser has seen a part of the hello
-	routeHeld    bool    // counted for its route
-	alertLevel   [7]byte // an alert record that the client accepts
-	events       loop.Events
+	begun        bool        // a parser has seen a part of the hello
+	routeHeld    bool        // counted for its route
+	alertLevel   [7]byte     // an alert record that the client accepts
+	armed        bool        // the backend's keepalive is
+	events       loop.Events // of the client, since a read that drained it
 	outcome      Outcome
 	endedBy      Party
 	header       int // bytes of the client's PROXY header in the peeked ones
@@ -155,15 +156,39 @@ func (s *session) Expired(now time.Duration) {
 	}
 }
 
-// relayed begins the relay: both sides are connected, and first holds the PROXY
-// header for the backend, of the size given, and the client's bytes so far.
-func (s *session) relayed(first []byte, header int) {
+// armAfter is how long a session lives before its backend's keepalive is armed.
+// That takes four system calls, and most sessions end before it could matter.
+const armAfter = time.Second
+
+// relayed begins the relay: both sides are connected, ev is what epoll said of
+// the backend, and first holds the PROXY header for it, of the size given, and
+// the client's bytes so far.
+func (s *session) relayed(first []byte, header int, ev loop.Events) {
 	s.phase = inRelay
 	s.stamp = s.w.l.Now()
 	s.relay.Start(s.w.env, int(s.c.fd), int(s.b.fd), first, header)
-	s.relay.Note(relay.Client, s.events)
-	s.w.l.Set(&s.timer, s.stamp+s.route.Idle, s)
+	s.begin(relay.Client, s.events)
+	s.begin(relay.Backend, ev)
+	s.rearm(s.route.Idle)
 	s.pump()
+}
+
+// begin tells the relay what is known of a side so far.
+func (s *session) begin(side relay.Side, ev loop.Events) {
+	if ev&^loop.Writable == 0 {
+		s.relay.Drained(side)
+		return
+	}
+	s.relay.Note(side, ev)
+}
+
+// rearm sets the timer for limit after the last byte.
+func (s *session) rearm(limit time.Duration) {
+	at := s.stamp + limit
+	if !s.armed {
+		at = min(at, s.w.l.Now()+armAfter)
+	}
+	s.w.l.Set(&s.timer, at, s)
 }
 
 func (s *session) pump() {
@@ -192,7 +217,7 @@ func (s *session) pump() {
 	if !s.half && s.relay.HalfEnded() {
 		s.half = true
 		s.stamp = s.w.l.Now()
-		s.w.l.Set(&s.timer, s.stamp+s.route.Fin, s)
+		s.rearm(s.route.Fin)
 	}
 }
 
@@ -206,6 +231,10 @@ func party(s relay.Side) Party {
 // relayExpired ends a session in which no byte has passed for too long, by a
 // reset of both sides: a cut is never sold as an end.
 func (s *session) relayExpired(now time.Duration) {
+	if !s.armed {
+		s.armed = true
+		setKeepalive(int(s.b.fd), &s.w.p.live.Load().timeouts)
+	}
 	limit, outcome := s.route.Idle, IdleTimeout
 	if s.half {
 		limit, outcome = s.route.Fin, FinTimeout
@@ -216,7 +245,7 @@ func (s *session) relayExpired(now time.Duration) {
 		return
 	}
 	if now-s.stamp < limit {
-		s.w.l.Set(&s.timer, s.stamp+limit, s)
+		s.rearm(limit)
 		return
 	}
 	s.outcome, s.endedBy = outcome, BySnicket

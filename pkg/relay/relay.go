@@ -111,6 +111,11 @@ func (r *Relay) Start(env *Env, client, backend int, first []byte, header int) {
 	r.ways[Client].bytes = -int64(header)
 }
 
+// Drained tells, before the first Pump, that s has nothing to read now: its last
+// read fell short, or it has just connected, and no event but Writable has come
+// since. It saves the read that would find that out.
+func (r *Relay) Drained(s Side) { r.ends[s].readable, r.ends[s].behind = false, false }
+
 // Note records events of one side's descriptor.
 func (r *Relay) Note(s Side, ev loop.Events) {
 	e := &r.ends[s]
