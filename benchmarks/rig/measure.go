@@ -131,10 +131,17 @@ func (r *running) wait() {
 	close(r.ended)
 }
 
-// end kills the whole group: nothing of it is of use any more.
+// end kills the whole group and waits until all of it is gone: a worker that lives a moment longer than its master
+// still holds the port that the next balancer wants. Orphans of the stage are children of the rig, its first process.
 func (r *running) end() {
-	_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
+	group := r.cmd.Process.Pid
+	_ = syscall.Kill(-group, syscall.SIGKILL)
 	<-r.ended
+	for {
+		if _, err := syscall.Wait4(-group, nil, 0, nil); err != nil && !errors.Is(err, syscall.EINTR) {
+			return // ECHILD: nobody is left
+		}
+	}
 }
 
 // ready waits until the balancer serves a session.

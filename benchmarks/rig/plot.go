@@ -4,6 +4,7 @@ import (
 	"image/color"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -14,7 +15,7 @@ import (
 
 const (
 	plotWidth  = 16 * vg.Centimeter
-	plotHeight = 8 * vg.Centimeter
+	plotHeight = 9 * vg.Centimeter
 )
 
 // draw writes a plot for each workload, NAME.svg, and ratios.svg over all of them. A run as another account than root
@@ -73,7 +74,7 @@ func (s *section) plot() (*plot.Plot, error) {
 	scatter.GlyphStyle = draw.GlyphStyle{Color: dark(), Radius: vg.Points(1.5), Shape: draw.CircleGlyph{}}
 	p.Add(plotter.NewGrid(), chart, scatter)
 	p.NominalX(names...)
-	p.Y.Min = 0
+	p.Y.Min, p.X.Min, p.X.Max = 0, -0.6, float64(len(names))-0.4
 	return p, nil
 }
 
@@ -83,11 +84,15 @@ type ratios struct {
 	plotter.YErrors
 }
 
-// overview shows Snicket's ratio to each workload's reference with its interval; nil when there is none.
+// overview shows Snicket's ratio to the reference of each workload that measures processor time, with its interval;
+// nil when there is none.
 func (r *report) overview() (*plot.Plot, error) {
 	var all ratios
 	var names []string
 	for _, s := range r.Sections {
+		if !strings.HasPrefix(s.Unit, "µs/") && !strings.HasPrefix(s.Unit, "CPU-s/") {
+			continue
+		}
 		for _, series := range s.Peers {
 			if series.Peer != "snicket" || series.Ratio.N == 0 || s.Reference == "snicket" {
 				continue
@@ -119,7 +124,7 @@ func (r *report) overview() (*plot.Plot, error) {
 	p.Add(plotter.NewGrid(), even, errors, scatter)
 	p.NominalX(names...)
 	p.X.Tick.Label.Rotation, p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = 0.6, draw.XRight, draw.YCenter
-	p.Y.Min = 0
+	p.Y.Min, p.X.Min, p.X.Max = 0, -0.6, float64(len(names))-0.4
 	return p, nil
 }
 
