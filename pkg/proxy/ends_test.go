@@ -110,7 +110,8 @@ func TestResets(t *testing.T) {
 				}
 				if tc.clientFin { // an end has been read: only writing tells of a reset
 					for {
-						if _, err := c.Write([]byte("x")); err != nil {
+						// More than a goodbye.
+						if _, err := c.Write(make([]byte, 100)); err != nil {
 							ended <- err
 							return
 						}

@@ -124,3 +124,36 @@ func TestLateBytesForABackendThatEndedAreNoFault(t *testing.T) {
 		t.Errorf("the client wrote with %v, want the reset", err)
 	}
 }
+
+// A client that closes first is gone when the backend's close_notify comes.
+func TestGoodbyeForAClientThatEndedIsNoFault(t *testing.T) {
+	tests := map[string]struct {
+		late int // bytes the backend sends after the client's end
+		want proxy.Outcome
+	}{
+		"goodbye": {31, proxy.OK},
+		"answer":  {10_000, proxy.ClientReset},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			gone := make(chan struct{})
+			srv := lab.Serve(t, func(c *lab.Conn) {
+				_, _ = io.Copy(io.Discard, c)
+				<-gone
+				_, _ = c.Write(make([]byte, tt.late))
+				// Read on: the backend is to see the reset.
+				if _, err := c.TCP().Read(make([]byte, 1)); err == nil {
+					t.Error("the backend read a byte")
+				}
+			}, lab.Options{})
+			h := start(t, state(t, route("a.test", srv.Addr())))
+			c := h.hello("a.test")
+			_ = c.Close()
+			close(gone)
+			r := h.want(tt.want)
+			if r.EndedBy != proxy.ByClient || r.Error == "" {
+				t.Errorf("ended by %q, error %q; want the client, and why", r.EndedBy, r.Error)
+			}
+		})
+	}
+}

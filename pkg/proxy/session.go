@@ -252,19 +252,25 @@ func (s *session) relayExpired(now time.Duration) {
 	s.finish()
 }
 
-// brokenBy notes whose connection broke, and how. A backend that had ended its
-// answer in good order and only refuses what comes behind it, such as the
-// close_notify of a client that closes second, has done nothing wrong: the reset
-// travels, and the outcome stays ok.
+// goodbye is the most that a backend sends in answer to a client's end: alerts
+// of close_notify take 24 to 53 bytes each, by version and cipher.
+const goodbye = 64
+
+// brokenBy notes whose connection broke, and how. Under TLS the side that closes
+// first is gone when the other's close_notify arrives, and answers it with a
+// reset: a backend that had ended its answer in good order, and a client that had
+// ended and was sent no more than a goodbye since, have done nothing wrong. The
+// reset travels, and the outcome stays ok.
 func (s *session) brokenBy(side relay.Side, errno unix.Errno) {
 	s.phase = inCut
 	s.endedBy = party(side)
 	s.err = errno.Error()
 	switch {
+	case side == relay.Backend && s.relay.Whole(relay.Backend),
+		side == relay.Client && s.relay.Late() > 0 && s.relay.Late() <= goodbye:
+		s.outcome = OK
 	case side == relay.Client:
 		s.outcome = ClientReset
-	case s.relay.Whole(relay.Backend):
-		s.outcome = OK
 	default:
 		s.outcome = BackendReset
 	}

@@ -105,9 +105,9 @@ func (t *terminal) serve(ctx context.Context) (Outcome, string) {
 	s := t.s
 	client, outcome, err := t.handshake(ctx)
 	if err != nil {
-		s.endedBy = ByClient
-		if outcome == HandshakeTimeout {
-			s.endedBy = BySnicket
+		s.endedBy = BySnicket
+		if t.byClient(err) {
+			s.endedBy = ByClient
 		}
 		return outcome, err.Error()
 	}
@@ -125,6 +125,13 @@ func (t *terminal) serve(ctx context.Context) (Outcome, string) {
 		terminate.RelayOptions{Idle: s.route.Idle, Fin: s.route.Fin}, &in, &out)
 	t.record.BytesIn, t.record.BytesOut = int64(in.Load()), int64(out.Load())
 	return t.ended(res)
+}
+
+// byClient reports whether it was the client that gave up on a handshake: by an
+// alert, or by leaving.
+func (t *terminal) byClient(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error" || t.conn.Ended() != terminate.EndNone
 }
 
 // handshake is TLS with the client. The connection is closed on an error.

@@ -21,6 +21,8 @@
 package relay
 
 import (
+	"math"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/snicketlb/snicket/pkg/loop"
@@ -90,6 +92,9 @@ type Relay struct {
 	ways  [2]way
 	first Side // the side that was reset first, if one was
 	early Side // the side whose way was whole first, if one is
+	// late counts what the backend has sent since the client's way was whole, up
+	// to its largest value.
+	late  uint16
 	moved bool
 }
 
@@ -216,7 +221,7 @@ func (r *Relay) copy(env *Env, s Side) int {
 		r.ended(s, errno)
 		return 0
 	}
-	r.moved = true
+	r.got(s, n)
 	w.bulk = n == len(env.buf)
 	if !w.bulk && !from.behind {
 		from.readable = false // drained: the next byte brings its own event
@@ -260,7 +265,7 @@ func (r *Relay) splice(env *Env, s Side) int {
 		r.ended(s, errno)
 		return 0
 	}
-	r.moved = true
+	r.got(s, n)
 	w.pipe.n += n
 	env.caught.Add(int64(n))
 	if n < chunkSize {
@@ -395,6 +400,18 @@ func (r *Relay) Broken() (Side, unix.Errno, bool) {
 // FirstEnd is the side whose way ended by its FIN before the other's did; false
 // while neither has.
 func (r *Relay) FirstEnd() (Side, bool) { return r.early, r.ways[r.early].whole }
+
+// got notes n bytes read from s.
+func (r *Relay) got(s Side, n int) {
+	r.moved = true
+	if s == Backend && r.ways[Client].whole {
+		r.late = uint16(min(int(r.late)+n, math.MaxUint16))
+	}
+}
+
+// Late is how many bytes the backend has sent since the client's way was whole,
+// handed on or not; beyond 65535 it is that.
+func (r *Relay) Late() int { return int(r.late) }
 
 // Whole reports whether s has ended its way in good order: its FIN, and all that
 // came before, has been handed on. It may be reset later all the same, by bytes
