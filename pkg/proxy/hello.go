@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,7 +45,7 @@ func (s *session) readHello() {
 			return
 		}
 		s.keep(b)
-		if drained {
+		if !s.holdHello() || drained {
 			return
 		}
 	}
@@ -199,7 +200,17 @@ func (s *session) leftEarly(errno unix.Errno) {
 	s.finish()
 }
 
-func (s *session) helloExpired() {
+// helloGrace is how long a client may take to send its first byte before its
+// hello counts as an unfinished one of its address.
+const helloGrace = 100 * time.Millisecond
+
+func (s *session) helloExpired(now time.Duration) {
+	if now < s.helloUntil {
+		if s.holdHello() {
+			s.w.l.Set(&s.timer, s.helloUntil, s)
+		}
+		return
+	}
 	if s.wantHeader {
 		s.refuse(HelloTimeout, "no whole PROXY header in time")
 		return
@@ -219,11 +230,11 @@ func (s *session) helloSlot() bool {
 	return true
 }
 
-// admit counts the session for its client's address; another outcome than OK
-// says which limit forbids it.
+// admit counts the session for its client's address, where a limit asks for it;
+// another outcome than OK says which limit forbids it.
 func (s *session) admit() Outcome {
 	l := s.limits
-	if l.PerIPConnections == 0 && l.PerIPRate.N == 0 && l.MaxHellosPerIP == 0 || !s.client.IsValid() {
+	if !s.client.IsValid() {
 		return OK
 	}
 	if len(l.Except) > 0 {
@@ -232,22 +243,40 @@ func (s *session) admit() Outcome {
 		}
 	}
 	s.addr = addrKey(s.client.Addr())
+	if l.PerIPConnections == 0 && l.PerIPRate.N == 0 {
+		return OK
+	}
 	if out := s.w.p.perAddr.admit(s.addr, l, s.w.l.Now()); out != OK {
 		return out
 	}
-	s.addrHeld, s.addrHello = true, true
+	s.addrHeld = true
 	return OK
+}
+
+// holdHello counts the hello as unfinished for its client's address, or refuses
+// the session. That is not done at accept: a backlog that has built up while the
+// machine was busy holds many connections of one address whose hellos are all
+// there, and most sessions need the count never.
+func (s *session) holdHello() bool {
+	if s.addrHello || !s.addr.IsValid() || s.limits.MaxHellosPerIP == 0 {
+		return true
+	}
+	if !s.w.p.perAddr.hello(s.addr, s.limits.MaxHellosPerIP, s.w.l.Now()) {
+		s.refuse(OverLimit, "max_hellos_per_ip")
+		return false
+	}
+	s.addrHello = true
+	return true
 }
 
 // releaseHello takes the session off the counts of unfinished hellos.
 func (s *session) releaseHello() {
-	if !s.helloHeld {
-		return
+	if s.helloHeld {
+		s.helloHeld = false
+		s.w.p.hellos.Add(-1)
 	}
-	s.helloHeld = false
-	s.w.p.hellos.Add(-1)
 	if s.addrHello {
 		s.addrHello = false
-		s.w.p.perAddr.helloDone(s.addr)
+		s.w.p.perAddr.helloDone(s.addr, s.w.l.Now())
 	}
 }

@@ -114,6 +114,7 @@ func TestPerIP(t *testing.T) {
 		clients []string // of the sessions kept open, or rather their hellos
 		hold    bool     // without a hello
 		next    string
+		part    int // of the next one's hello; all of it if 0
 		want    proxy.Outcome
 	}{
 		{name: "connections", clients: []string{"192.0.2.1", "192.0.2.1"}, next: "192.0.2.1", want: proxy.OverLimit,
@@ -124,7 +125,9 @@ func TestPerIP(t *testing.T) {
 			limits: func(l *proxy.Limits) { l.PerIPRate = proxy.Rate{N: 1, Per: time.Hour} }},
 		{name: "rate of another", clients: []string{"192.0.2.1"}, next: "192.0.2.2",
 			limits: func(l *proxy.Limits) { l.PerIPRate = proxy.Rate{N: 1, Per: time.Hour} }},
-		{name: "hellos", clients: []string{"192.0.2.1"}, hold: true, next: "192.0.2.1", want: proxy.OverLimit,
+		{name: "hellos", clients: []string{"192.0.2.1"}, hold: true, next: "192.0.2.1", part: 20, want: proxy.OverLimit,
+			limits: func(l *proxy.Limits) { l.MaxHellosPerIP = 1 }},
+		{name: "a whole hello beside", clients: []string{"192.0.2.1"}, hold: true, next: "192.0.2.1",
 			limits: func(l *proxy.Limits) { l.MaxHellosPerIP = 1 }},
 		{name: "hellos, finished", clients: []string{"192.0.2.1"}, next: "192.0.2.1",
 			limits: func(l *proxy.Limits) { l.MaxHellosPerIP = 1 }},
@@ -160,7 +163,11 @@ func TestPerIP(t *testing.T) {
 				c := from(client, lab.Hello("a.test")[:20])
 				eventually(t, "the hello is begun", func() bool { return h.p.Active() == 1 && unread(t, h, c) == 0 })
 			}
-			c := from(tc.next, lab.Hello("a.test"))
+			hello := lab.Hello("a.test")
+			if tc.part > 0 {
+				hello = hello[:tc.part]
+			}
+			c := from(tc.next, hello)
 			if tc.want == proxy.OK {
 				line(t, c)
 				return
@@ -171,6 +178,24 @@ func TestPerIP(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSilentClientsCountAsHellos is clients that connect and send nothing.
+func TestSilentClientsCountAsHellos(t *testing.T) {
+	srv := lab.Serve(t, lab.Announce("a", nil), lab.Options{})
+	s := state(t, route("a.test", srv.Addr()))
+	s.Limits.MaxHellosPerIP = 3
+	h := start(t, s)
+	for range 5 {
+		h.dial()
+	}
+	for range 2 {
+		h.want(proxy.OverLimit)
+	}
+	if got := h.p.Active(); got != 3 {
+		t.Errorf("%d sessions wait for a hello, want 3", got)
+	}
+	line(t, h.hello("a.test")) // a good client of the same address
 }
 
 // TestPerIPCountsPeers is the same limit where no PROXY header is spoken.

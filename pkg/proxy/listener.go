@@ -208,7 +208,8 @@ func (w *worker) begin(a *acceptor, live *live, fd int, peer netip.AddrPort) {
 		s.refuse(Internal, err.Error())
 		return
 	}
-	w.l.Set(&s.timer, now+live.timeouts.Hello, s)
+	s.helloUntil = now + live.timeouts.Hello
+	w.l.Set(&s.timer, min(s.helloUntil, now+helloGrace), s)
 }
 
 // trusts reports whether peer must send a PROXY header.

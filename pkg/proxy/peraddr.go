@@ -59,19 +59,12 @@ func (t *perAddr) shard(key netip.Addr) *addrShard {
 	return &t.shards[maphash.Comparable(t.seed, key)%addrShards]
 }
 
-// admit counts one more session in its hello for key, or says which limit
-// forbids it.
+// admit counts one more session for key, or says which limit forbids it.
 func (t *perAddr) admit(key netip.Addr, l *Limits, now time.Duration) Outcome {
 	s := t.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[key]
-	if e == nil {
-		e = &addrEntry{key: key}
-		s.entries[key] = e
-	} else {
-		s.busy(e)
-	}
+	e := s.take(key)
 	out := e.admit(l, now)
 	if out != OK {
 		s.settle(e, now)
@@ -92,23 +85,11 @@ func (e *addrEntry) admit(l *Limits, now time.Duration) Outcome {
 	if l.PerIPConnections > 0 && e.conns >= l.PerIPConnections {
 		return OverLimit
 	}
-	if l.MaxHellosPerIP > 0 && e.hellos >= l.MaxHellosPerIP {
-		return OverLimit
-	}
 	e.conns++
-	e.hellos++
 	return OK
 }
 
-// helloDone takes one unfinished hello off key's count.
-func (t *perAddr) helloDone(key netip.Addr) {
-	s := t.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.entries[key].hellos--
-}
-
-// leave takes one session, whose hello is done, off key's count.
+// leave takes one session off key's count.
 func (t *perAddr) leave(key netip.Addr, now time.Duration) {
 	s := t.shard(key)
 	s.mu.Lock()
@@ -118,10 +99,47 @@ func (t *perAddr) leave(key netip.Addr, now time.Duration) {
 	s.settle(e, now)
 }
 
+// hello counts one more unfinished hello for key, and reports whether its limit
+// allows that.
+func (t *perAddr) hello(key netip.Addr, limit int, now time.Duration) bool {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.take(key)
+	if e.hellos >= limit {
+		s.settle(e, now)
+		return false
+	}
+	e.hellos++
+	return true
+}
+
+// helloDone takes one unfinished hello off key's count.
+func (t *perAddr) helloDone(key netip.Addr, now time.Duration) {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	e.hellos--
+	s.settle(e, now)
+}
+
+// take is the entry of key, which is not idle until it is settled.
+func (s *addrShard) take(key netip.Addr) *addrEntry {
+	e := s.entries[key]
+	if e == nil {
+		e = &addrEntry{key: key}
+		s.entries[key] = e
+	} else {
+		s.busy(e)
+	}
+	return e
+}
+
 // settle forgets an entry that says nothing any more, or parks it as idle while
 // its rate does.
 func (s *addrShard) settle(e *addrEntry, now time.Duration) {
-	if e.conns > 0 {
+	if e.conns > 0 || e.hellos > 0 {
 		return
 	}
 	if e.due <= now {

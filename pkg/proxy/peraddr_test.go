@@ -26,7 +26,6 @@ func TestPerAddrRate(t *testing.T) {
 			take := func() Outcome {
 				out := p.admit(key, l, now)
 				if out == OK {
-					p.helloDone(key)
 					p.leave(key, now)
 				}
 				return out
@@ -66,7 +65,10 @@ func TestPerAddrForgets(t *testing.T) {
 		if out := p.admit(key, l, now); out != OK {
 			t.Fatalf("address %d: %v", i, out)
 		}
-		p.helloDone(key)
+		if !p.hello(key, 1, now) {
+			t.Fatalf("address %d: no hello", i)
+		}
+		p.helloDone(key, now)
 		p.leave(key, now)
 	}
 	p := newPerAddr()

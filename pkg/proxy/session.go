@@ -43,8 +43,9 @@ type session struct {
 	w     *worker
 	c, b  socket
 
-	dialUntil time.Duration // while a Unix socket's backlog is full
-	discarded int           // read away while lingering
+	helloUntil time.Duration // when the hello must be whole
+	dialUntil  time.Duration // while a Unix socket's backlog is full
+	discarded  int           // read away while lingering
 
 	phase        phase
 	half         bool // one way has ended: fin counts, not idle
@@ -143,7 +144,7 @@ func (e *backendEnd) Ready(ev loop.Events) {
 func (s *session) Expired(now time.Duration) {
 	switch s.phase {
 	case inHello:
-		s.helloExpired()
+		s.helloExpired(now)
 	case inDial:
 		s.dialExpired(now)
 	case inRelay:
