@@ -3,15 +3,17 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // certificates reads certificates = [...] of [tls] and [routes.tls]: files, globs and
-// tables of cert and key.
-func (d *decoder) certificates(t table) []Certificate {
-	var out []Certificate
+// tables of cert and key. incomplete says that an entry is left out for a problem; a
+// glob without files is none.
+func (d *decoder) certificates(t table) (out []Certificate, incomplete bool) {
 	add := func(c Certificate, ok bool) {
 		if !ok {
+			incomplete = true
 			return
 		}
 		for _, have := range out {
@@ -21,6 +23,9 @@ func (d *decoder) certificates(t table) []Certificate {
 		}
 		out = append(out, c)
 	}
+	if v := t.get("certificates"); v != nil && v.kind != kindArray || v == nil && !t.missing("certificates") {
+		incomplete = true
+	}
 	for _, v := range t.list("certificates") {
 		switch v.kind {
 		case kindTable:
@@ -29,9 +34,10 @@ func (d *decoder) certificates(t table) []Certificate {
 			d.certificateFiles(v, add)
 		default:
 			d.wrongType(v, "an entry of certificates", kindString, `write "www.pem", "certs/*.pem" or { cert = "www.pem", key = "www.key" }`)
+			incomplete = true
 		}
 	}
-	return out
+	return out, incomplete
 }
 
 // certificateFiles adds the file or the files that v names.
@@ -39,24 +45,33 @@ func (d *decoder) certificateFiles(v *value, add func(Certificate, bool)) {
 	name := v.scalar.(string)
 	if !isGlob(name) {
 		path, ok := d.file("certificates", name, v)
-		if ok {
-			add(d.paired(path, v))
+		if !ok {
+			add(Certificate{}, false)
+			return
 		}
+		add(d.paired(path, v))
 		return
 	}
 	found, err := expand(name, v.src.dir)
 	if err != nil {
 		text, hint := textAndHint(err)
 		d.problem(v.pos(), hint, "certificates: %s", text)
+		add(Certificate{}, false)
 		return
 	}
+	found = slices.DeleteFunc(found, func(path string) bool {
+		return filepath.Ext(path) == ".key" // the other half of a pair
+	})
+	if len(found) == 0 {
+		d.warning(v.pos(), "relative paths start at the file that holds them", "certificates: %q matches no file", name)
+	}
 	for _, path := range found {
-		if filepath.Ext(path) == ".key" { // the other half of a pair
+		path, ok := d.file("certificates", path, v)
+		if !ok {
+			add(Certificate{}, false)
 			continue
 		}
-		if path, ok := d.file("certificates", path, v); ok {
-			add(d.paired(path, v))
-		}
+		add(d.paired(path, v))
 	}
 }
 

@@ -89,6 +89,9 @@ type Host struct {
 type RouteTLS struct {
 	// Certificates are the route's own, asked before those of Config.TLS.
 	Certificates []Certificate
+	// Incomplete says that problems kept an entry out of Certificates: which names
+	// they cover cannot be told.
+	Incomplete bool
 	// DefaultCertificate lets the route's `*` and `-` hosts serve the first
 	// certificate to names that none covers.
 	DefaultCertificate bool
@@ -217,6 +220,9 @@ type File struct {
 // TLS is what all Terminate routes share.
 type TLS struct {
 	Certificates []Certificate // picked by SNI; in order, globs sorted by name
+	// Incomplete says that problems kept an entry out of Certificates, or a file out
+	// of the configuration: which names they cover cannot be told.
+	Incomplete bool
 }
 
 // Timeouts of every session. All are above zero but Drain, which may be zero.

@@ -30,7 +30,9 @@ func (d *decoder) config(root *value) *Config {
 }
 
 func (d *decoder) tls(t table) TLS {
-	return TLS{Certificates: d.certificates(t)}
+	var out TLS
+	out.Certificates, out.Incomplete = d.certificates(t)
+	return out
 }
 
 func (d *decoder) timeouts(t table) Timeouts {

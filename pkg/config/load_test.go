@@ -184,3 +184,68 @@ func TestProblems(t *testing.T) {
 		t.Errorf("warnings %v, error %v", got, got.Err())
 	}
 }
+
+// TestIncompleteCertificates: whoever looks for the names that certificates cover is
+// told when some are left out for a problem, and when a glob has no files.
+func TestIncompleteCertificates(t *testing.T) {
+	for _, tt := range []struct {
+		name, certificates string
+		want               bool
+		problem            string // the first one; "" for none
+	}{
+		{name: "none", certificates: `certificates = []`},
+		{name: "a file", certificates: `certificates = ["a.pem"]`},
+		{
+			name: "a glob without files", certificates: `certificates = ["none/*.pem"]`,
+			problem: `snicket.toml:2: warning: certificates: "none/*.pem" matches no file: relative paths start at the file that holds them`,
+		},
+		{
+			name: "a missing file", certificates: `certificates = ["a.pem", "b.pem"]`, want: true,
+			problem: `snicket.toml:2: certificates "b.pem": no such file or directory: relative paths start at the file that holds them`,
+		},
+		{
+			name: "a missing key", certificates: `certificates = [{ cert = "a.pem", key = "b.key" }]`, want: true,
+			problem: `snicket.toml:2: key "b.key": no such file or directory: relative paths start at the file that holds them`,
+		},
+		{
+			name: "a glob that is none", certificates: `certificates = ["["]`, want: true,
+			problem: `snicket.toml:2: certificates: "[": syntax error in pattern: close the bracket, or write [[] for one that means itself`,
+		},
+		{
+			name: "a glob that finds a directory", certificates: `certificates = ["d*"]`, want: true,
+			problem: `snicket.toml:2: certificates "DIR/d": is a directory: name the file, or "DIR/*.pem" for all in it`,
+		},
+		{
+			name: "an entry of another type", certificates: `certificates = [5]`, want: true,
+			problem: `snicket.toml:2: an entry of certificates is a whole number, not a string: write "www.pem", "certs/*.pem" or { cert = "www.pem", key = "www.key" }`,
+		},
+		{
+			name: "a value of another type", certificates: `certificates = "a.pem"`, want: true,
+			problem: `snicket.toml:2: certificates is a string, not a list: put it in brackets: certificates = ["a.pem"]`,
+		},
+		{
+			name: "a misspelled key", certificates: `certificate = ["a.pem"]`, want: true,
+			problem: `snicket.toml:2: unknown key "certificate": did you mean "certificates"?`,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := write(t, map[string]string{"a.pem": "", "d/x": ""})
+			const routes = "[[routes]]\nhosts = [\"a.test\"]\nmode = \"terminate\"\nbackends = [\"10.0.0.5:80\"]\n"
+			shared, problems := config.Parse("snicket.toml", []byte("[tls]\n"+tt.certificates+"\n"+routes))
+			if got := shared.TLS.Incomplete; got != tt.want {
+				t.Errorf("[tls] is incomplete: %v, want %v", got, tt.want)
+			}
+			got := ""
+			if len(problems) > 0 {
+				got = strings.ReplaceAll(problems[0].String(), dir, "DIR")
+			}
+			if got != tt.problem {
+				t.Errorf("problem %q, want %q", got, tt.problem)
+			}
+			own, _ := config.Parse("snicket.toml", []byte(routes+"[routes.tls]\n"+tt.certificates))
+			if got := own.Routes[0].TLS.Incomplete; got != tt.want {
+				t.Errorf("[routes.tls] is incomplete: %v, want %v", got, tt.want)
+			}
+		})
+	}
+}

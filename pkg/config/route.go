@@ -172,12 +172,13 @@ func (d *decoder) routeListeners(t table, all []Listener) []string {
 
 func (d *decoder) routeTLS(t table) RouteTLS {
 	versions := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
-	return RouteTLS{
-		Certificates:       d.certificates(t),
+	r := RouteTLS{
 		DefaultCertificate: t.bool("default_certificate", false),
 		MinVersion:         versions[t.choice("min_version", "1.2", "1.2", "1.3")],
 		ALPN:               d.alpn(t),
 	}
+	r.Certificates, r.Incomplete = d.certificates(t)
+	return r
 }
 
 func routeTimeouts(t table, all Timeouts) RouteTimeouts {
