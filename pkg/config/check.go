@@ -92,7 +92,7 @@ func (d *decoder) checkDefaultCertificate(r Route, src routeSource) {
 // checkVerifiable refuses a pool that verifies the client's SNI where the client may
 // send none, or any.
 func (d *decoder) checkVerifiable(r Route, p *Pool) {
-	if p.TLS.InsecureSkipVerify || p.TLS.ServerName != "" {
+	if r.Mode == "" || p.TLS.InsecureSkipVerify || p.TLS.ServerName != "" {
 		return
 	}
 	for _, h := range r.Hosts {

@@ -70,7 +70,7 @@ type Route struct {
 	// DenyFrom are clients that the route refuses once it was chosen.
 	DenyFrom  []netip.Prefix
 	Listeners []string // names of Config.Listeners; never empty when valid
-	Mode      Mode
+	Mode      Mode     // empty, of a Config with problems, when it could not be read
 	// Pool is the name of one of Config.Pools; empty for Reject alone.
 	Pool           string
 	MaxConnections int      // sessions of this route at once; 0: no limit

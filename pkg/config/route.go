@@ -51,7 +51,7 @@ func (d *decoder) route(t table, c *Config) (Route, routeSource) {
 		From:           t.prefixes("from"),
 		DenyFrom:       t.prefixes("deny_from"),
 		Listeners:      d.routeListeners(t, c.Listeners),
-		Mode:           Mode(t.choice("mode", string(Passthrough), string(Passthrough), string(Terminate), string(Reject))),
+		Mode:           d.mode(t),
 		Pool:           t.string("pool", ""),
 		MaxConnections: t.int("max_connections", 0, 0, maxCount),
 		Timeouts:       routeTimeouts(t.sub("timeouts", routeTimesTable), c.Timeouts),
@@ -64,15 +64,23 @@ func (d *decoder) route(t table, c *Config) (Route, routeSource) {
 		d.checkName(t.pos("name"), "route", r.Name)
 	}
 	src := routeSource{table: t, tls: t.sub("tls", routeTLSTable)}
-	if src.tls.v != nil && r.Mode == Terminate {
-		r.TLS = d.routeTLS(src.tls)
-	} else if r.Mode == Terminate {
-		r.TLS.MinVersion = tls.VersionTLS12
-	} else if src.tls.v != nil {
+	own := d.routeTLS(src.tls) // read in any mode, so that a wrong one hides nothing
+	switch {
+	case r.Mode == Terminate || r.Mode == "":
+		r.TLS = own
+	case src.tls.v != nil:
 		d.problem(src.tls.at, `add mode = "terminate" to the route, or drop the table`, "[routes.tls] in a %s route", r.Mode)
 	}
 	src.backends = d.destination(t, &r)
 	return r, src
+}
+
+// mode returns "" for one that cannot be read, which says nothing of what belongs to it.
+func (d *decoder) mode(t table) Mode {
+	if !t.missing("mode") {
+		return Mode(t.choice("mode", "", string(Passthrough), string(Terminate), string(Reject)))
+	}
+	return Passthrough
 }
 
 // destination checks that a route has pool or backends as its mode wants, and returns
@@ -92,7 +100,7 @@ func (d *decoder) destination(t table, r *Route) *value {
 		d.problem(backends.pos(), "keep one of them", "route %q has both pool and backends", r.Name)
 		return nil
 	case pool == nil && backends == nil:
-		if !t.missing("pool") || !t.missing("backends") {
+		if r.Mode == "" || !t.missing("pool") || !t.missing("backends") {
 			return nil
 		}
 		d.problem(t.at, `add pool = "NAME" or backends = ["IP:port"], or mode = "reject"`, "route %q has neither pool nor backends", r.Name)
