@@ -34,7 +34,7 @@ func (d *decoder) check(c *Config, routes []routeSource) {
 		}
 	}
 	d.checkTies(c.Routes)
-	if len(c.Routes) > 0 && !d.problems.bad() {
+	if len(c.Routes) > 0 && !d.problems.bad() && !d.references.bad() {
 		d.checkUnused(c, used)
 	}
 }
@@ -77,7 +77,7 @@ func (d *decoder) missingPool(c *Config, r Route, src routeSource) {
 	if near := nearest(r.Pool, known); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
-	d.problem(v.pos(), hint, "no pool %q", r.Pool)
+	d.reference(v.pos(), hint, "no pool %q", r.Pool)
 }
 
 // checkDefaultCertificate wants a host that can have use for one.

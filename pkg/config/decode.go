@@ -26,6 +26,10 @@ func (d *decoder) config(root *value) *Config {
 	routes := d.routes(t, c)
 	d.pools(t, c, routes)
 	d.check(c, routes)
+	if !d.unread {
+		d.problems = append(d.problems, d.references...)
+	}
+	c.TLS.Incomplete = c.TLS.Incomplete || d.unread
 	return c
 }
 

@@ -112,7 +112,7 @@ func (d *decoder) probeTLS(t table, h *Health, p *Pool, name string) {
 	verifies := p.TLS != nil && !p.TLS.InsecureSkipVerify && h.ServerName != ""
 	h.Verify = t.bool("verify", verifies)
 	if h.Verify && h.ServerName == "" {
-		d.problem(t.pos("verify"), `write server_name = "…"`, "verify without a name to verify: no route of pool %q has an exact host", p.Name)
+		d.reference(t.pos("verify"), `write server_name = "…"`, "verify without a name to verify: no route of pool %q has an exact host", p.Name)
 	}
 }
 

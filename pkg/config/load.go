@@ -65,6 +65,7 @@ func (l *loader) file(src *source, path, text string) *value {
 	root, headers, problem := parseFile(src, text)
 	if problem != nil {
 		l.d.problems = append(l.d.problems, *problem)
+		l.d.unread = true
 		return nil
 	}
 	l.d.table(root, rootTable, root.pos())
@@ -72,12 +73,21 @@ func (l *loader) file(src *source, path, text string) *value {
 	return root
 }
 
+// unread notes a file that is meant to be part of the configuration and is not.
+func (l *loader) unread(at Position, hint, format string, args ...any) {
+	l.d.problem(at, hint, format, args...)
+	l.d.unread = true
+}
+
 // include reads the files that the main file, root, names.
 func (l *loader) include(root table) {
+	if v := root.get("include"); v != nil && (v.kind != kindArray || slices.ContainsFunc(v.array, func(v *value) bool { return v.kind != kindString })) {
+		l.d.unread = true
+	}
 	for _, e := range root.entries("include") {
 		src := root.v.src
 		if e.text == "" {
-			l.d.problem(e.at, "drop it", "include has an empty name")
+			l.unread(e.at, "drop it", "include has an empty name")
 			continue
 		}
 		if !isGlob(e.text) {
@@ -92,7 +102,7 @@ func (l *loader) include(root table) {
 		found, err := expand(e.text, src.dir)
 		if err != nil {
 			text, hint := textAndHint(err)
-			l.d.problem(e.at, hint, "include: %s", text)
+			l.unread(e.at, hint, "include: %s", text)
 			continue
 		}
 		for _, path := range found {
@@ -120,12 +130,12 @@ func displayName(main *source, include, path string) string {
 func (l *loader) read(e entry, path, name string) {
 	if err := readable(path); err != nil {
 		text, hint := textAndHint(err)
-		l.d.problem(e.at, hint, "include %q: %s", name, text)
+		l.unread(e.at, hint, "include %q: %s", name, text)
 		return
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		l.d.problem(e.at, fileHint(err), "include %q: %s", name, reason(err))
+		l.unread(e.at, fileHint(err), "include %q: %s", name, reason(err))
 		return
 	}
 	root := l.file(&source{name: name, dir: filepath.Dir(path)}, path, string(text))
@@ -133,7 +143,7 @@ func (l *loader) read(e entry, path, name string) {
 		return
 	}
 	if v := root.table["include"]; v != nil {
-		l.d.problem(v.pos(), "name the file in the main one", "an included file includes nothing")
+		l.unread(v.pos(), "name the file in the main one", "an included file includes nothing")
 	}
 	l.unite(root)
 }

@@ -170,7 +170,7 @@ func (d *decoder) routeListeners(t table, all []Listener) []string {
 		if near := nearest(e.text, known); near != "" {
 			hint = `did you mean "` + near + `"?`
 		}
-		d.problem(e.at, hint, "no listener %q", e.text)
+		d.reference(e.at, hint, "no listener %q", e.text)
 	}
 	if v.kind == kindArray && len(v.array) == 0 {
 		d.problem(v.pos(), "drop the key for all of them", "listeners is empty")

@@ -11,12 +11,21 @@ import (
 // decoder collects what is wrong while values are read. Its methods, and those of
 // table, note a problem and go on with the default.
 type decoder struct {
-	problems  Problems
-	poolIndex map[string]int // index in Config.Pools, by name
+	problems Problems
+	// references are problems that a file which could not be read may be the cause of.
+	references Problems
+	unread     bool           // such a file there is
+	poolIndex  map[string]int // index in Config.Pools, by name
 }
 
 func (d *decoder) problem(at Position, hint, format string, args ...any) {
 	d.problems = append(d.problems, Problem{Pos: at, Text: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// reference is problem for a name that nothing declares. It counts only if every file
+// was read: else the missing file is told, and may well declare it.
+func (d *decoder) reference(at Position, hint, format string, args ...any) {
+	d.references = append(d.references, Problem{Pos: at, Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 func (d *decoder) warning(at Position, hint, format string, args ...any) {
@@ -48,6 +57,7 @@ func (d *decoder) table(v *value, place string, at Position) table {
 	for _, key := range v.keys {
 		if !slices.Contains(known, key) {
 			d.problem(v.table[key].pos(), unknownKeyHint(place, key), "unknown key %q", key)
+			d.unread = d.unread || key == "include" || place == rootTable && nearest(key, known) == "include"
 		}
 	}
 	return t
