@@ -87,6 +87,9 @@ func parseListenAddress(s, dir string) (ListenAddress, error) {
 			hint := fmt.Sprintf("write %q", ":"+s)
 			return ListenAddress{}, complain(hint, "address %q has no colon before its port", s)
 		}
+		if a, ok := withoutBrackets(s); ok {
+			return ListenAddress{}, complain(fmt.Sprintf("write %q", a), "address %q has no brackets around its IPv6 address", s)
+		}
 		return ListenAddress{}, complain(hint, "%q is no address to listen on", s)
 	}
 	port, err := parsePort(portText, 0)
@@ -129,6 +132,9 @@ func parseAddress(s, dir string) (Address, error) {
 	}
 	host, portText, err := net.SplitHostPort(s)
 	if err != nil {
+		if a, ok := withoutBrackets(s); ok {
+			return Address{}, complain(fmt.Sprintf("write %q", a), "backend %q has no brackets around its IPv6 address", s)
+		}
 		if ip, err := netip.ParseAddr(s); err == nil {
 			return Address{}, complain(fmt.Sprintf("write %q", netip.AddrPortFrom(ip, 443)), "backend %q has no port", s)
 		}
@@ -155,6 +161,18 @@ func parseAddress(s, dir string) (Address, error) {
 		return Address{}, complain(hint, "%q is neither an IP address nor a host name", host)
 	}
 	return Address{Kind: AddressName, Host: host, Port: port}, nil
+}
+
+// withoutBrackets reads an IPv6 address with a port and without brackets. "::1:443" is
+// an address by itself as well: what looks like a port, of two digits or more, is one.
+func withoutBrackets(s string) (netip.AddrPort, bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 || len(s)-i <= 2 {
+		return netip.AddrPort{}, false
+	}
+	ip, err := netip.ParseAddr(s[:i])
+	port, portErr := parsePort(s[i+1:], 1)
+	return netip.AddrPortFrom(ip, port), err == nil && portErr == nil && ip.Is6()
 }
 
 // private says that bytes to a stay on this machine or in its own network, as far as

@@ -10,7 +10,7 @@ import (
 // check holds routes, pools and listeners against one another.
 func (d *decoder) check(c *Config, routes []routeSource) {
 	used := map[string]bool{}
-	warned := map[Position]bool{}
+	warned := map[string]bool{}
 	for i, r := range c.Routes {
 		src := routes[i]
 		d.checkDefaultCertificate(r, src)
@@ -103,22 +103,22 @@ func (d *decoder) checkVerifiable(r Route, p *Pool) {
 	}
 }
 
-// checkPlain warns of plain text where it can be read, or where TLS is expected.
-func (d *decoder) checkPlain(r Route, p *Pool, warned map[Position]bool) {
+// checkPlain warns of plain text where it can be read, or where TLS is expected: of each
+// backend of a pool, once where several routes lead there.
+func (d *decoder) checkPlain(r Route, p *Pool, warned map[string]bool) {
+	if warned[p.Name] {
+		return
+	}
+	warned[p.Name] = true
 	for _, b := range p.Backends {
-		if warned[b.Pos] {
-			continue
-		}
 		tls := fmt.Sprintf("add [pools.%s.tls]", bareOrQuoted(p.Name))
 		if r.Pool == r.Name {
 			tls = "make it a pool with a tls table"
 		}
 		if !b.Address.private() {
-			warned[b.Pos] = true
 			d.warning(b.Pos, tls+" to re-encrypt", "route %q sends plain text to %s, which is not a private address", r.Name, b.Address)
 		}
 		if b.Address.Port == 443 || b.Address.Port == 8443 {
-			warned[b.Pos] = true
 			d.warning(b.Pos, tls+" if it speaks TLS", "route %q sends plain text to port %d of %s", r.Name, b.Address.Port, b.Address)
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -125,6 +126,7 @@ func (d *decoder) listeners(root table) []Listener {
 		}
 		return []Listener{{Name: defaultName, Address: a, Pos: Position{File: root.at.File}}}
 	}
+	var homeless []entry // names of listeners without an address
 	for _, name := range v.keys {
 		t := d.table(v.table[name], listenerTable, v.pos())
 		d.checkName(t.at, "listener", name)
@@ -135,7 +137,7 @@ func (d *decoder) listeners(root table) []Listener {
 		}
 		switch a, err := parseListenAddress(text, v.table[name].src.dir); {
 		case !ok && t.v != nil && t.missing("address"):
-			d.problem(t.at, `write address = ":443" or another`, "listener %q has no address", name)
+			homeless = append(homeless, entry{name, t.at})
 		case !ok: // of a wrong type, and said so
 		case err != nil:
 			text, hint := textAndHint(err)
@@ -147,7 +149,26 @@ func (d *decoder) listeners(root table) []Listener {
 		l.AcceptProxyFrom, l.AcceptProxyUnix = d.acceptProxyFrom(t)
 		out = append(out, l)
 	}
+	taken := map[uint16]bool{}
+	for _, l := range out {
+		taken[l.Address.AddrPort.Port()] = true
+	}
+	for _, e := range homeless {
+		d.problem(e.at, fmt.Sprintf(`write address = ":%d" or another`, freePort(taken)), "listener %q has no address", e.text)
+	}
 	return out
+}
+
+// freePort returns a port for TLS that is not taken yet, and takes it.
+func freePort(taken map[uint16]bool) uint16 {
+	ports := []uint16{443, 8443, 9443, 10443, 11443, 12443}
+	for _, port := range ports {
+		if !taken[port] {
+			taken[port] = true
+			return port
+		}
+	}
+	return ports[len(ports)-1]
 }
 
 func (d *decoder) acceptProxyFrom(t table) (from []netip.Prefix, unix bool) {

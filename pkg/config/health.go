@@ -25,13 +25,17 @@ func (d *decoder) probe(root table, p *Pool, exactHost string) {
 		Kind:     ProbeKind(t.choice("kind", string(byDefault), kinds...)),
 		Port:     uint16(t.int("port", 0, 1, 65535)),
 		Interval: t.duration("interval", 2*time.Second, time.Millisecond, maxDuration),
-		Timeout:  t.duration("timeout", time.Second, time.Millisecond, maxDuration),
 		Rise:     t.int("rise", 2, 1, 1000),
 		Fall:     t.int("fall", 3, 1, 1000),
 	}
 	h.Jitter = t.duration("jitter", h.Interval/10, 0, maxDuration)
 	if h.Jitter >= h.Interval {
 		d.problem(t.pos("jitter"), "make it shorter than "+formatDuration(h.Interval), "jitter is as long as the interval")
+	}
+	h.Timeout = t.duration("timeout", time.Second, time.Millisecond, maxDuration)
+	if t.get("timeout") != nil && h.Timeout > h.Interval && h.Enabled {
+		d.warning(t.pos("timeout"), "make it "+formatDuration(h.Interval)+" or shorter, or the interval longer",
+			"the timeout of a probe, %s, is longer than the interval, %s", formatDuration(h.Timeout), formatDuration(h.Interval))
 	}
 	d.checkProbeKeys(t, h.Kind)
 	name := exactHost
