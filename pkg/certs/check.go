@@ -19,7 +19,9 @@ const minRSA = 2048
 // signature (a self-signed root's counts for nothing and is spared), an RSA key
 // under 2048 bits, a chain in the wrong order, and a chain whose intermediate is
 // missing. Warnings: no host name, a certificate in the file that is no part of
-// the chain, an issuer that is unknown.
+// the chain, an issuer that is unknown, an extended key usage without server
+// authentication: every client refuses it of a server, so that a [Store] leaves it
+// out, and of a client it is as it should be.
 //
 // Whether an intermediate is missing can be known only if something tells of
 // the issuer. When the leaf stands alone, is not self-signed and its issuer is
@@ -61,11 +63,24 @@ func (c *Certificate) Check(now time.Time, roots *x509.CertPool) []Problem {
 	if len(chain[0].DNSNames) == 0 {
 		add(true, "names belong into subjectAltName", "certificate %q carries no host name, so no server name selects it", chain[0].Subject)
 	}
+	if !forServers(chain[0]) {
+		add(true, "have it issued with the extended key usage serverAuth",
+			"certificate for %s is not for servers (extended key usage), so it is shown to nobody", Names(chain[0]))
+	}
 	problems = append(problems, c.checkOrder(chain)...)
 	if p := c.checkIssuer(chain, now, roots); p != nil {
 		problems = append(problems, *p)
 	}
 	return problems
+}
+
+// forServers reports whether clients take c from a server: it says nothing of its use,
+// or that this is one (RFC 5280 §4.2.1.12).
+func forServers(c *x509.Certificate) bool {
+	if len(c.ExtKeyUsage) == 0 && len(c.UnknownExtKeyUsage) == 0 {
+		return true
+	}
+	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
 func (c *Certificate) parse() ([]*x509.Certificate, error) {

@@ -112,6 +112,9 @@ func TestCheck(t *testing.T) {
 		}
 		c.Policies = []x509.OID{oid}
 	}
+	usage := func(list ...x509.ExtKeyUsage) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.ExtKeyUsage = list }
+	}
 	const unknownRoot = `c.pem: issuer "CN=root" is unknown; if it is no root that the clients have, they will refuse the certificate: append the certificate of "CN=root"`
 	for _, tt := range []struct {
 		name     string
@@ -170,6 +173,12 @@ func TestCheck(t *testing.T) {
 			name: "no name", cert: chain(inter.issue(t, "a.test", func(c *x509.Certificate) { c.DNSNames = nil }, nil), inter), warnings: []bool{true},
 			want: `c.pem: certificate "CN=a.test" carries no host name, so no server name selects it: names belong into subjectAltName`,
 		},
+		{
+			name: "for clients", cert: chain(inter.issue(t, "a.test", usage(x509.ExtKeyUsageClientAuth), nil), inter), warnings: []bool{true},
+			want: "c.pem: certificate for a.test is not for servers (extended key usage), so it is shown to nobody: have it issued with the extended key usage serverAuth",
+		},
+		{name: "for clients and servers", cert: chain(inter.issue(t, "a.test", usage(x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth), nil), inter)},
+		{name: "for anything", cert: chain(inter.issue(t, "a.test", usage(x509.ExtKeyUsageAny), nil), inter)},
 		{
 			name: "everything at once", warnings: []bool{false, false, true},
 			want: "c.pem: certificate for a.test expired on 2030-06-01T11:59:59Z: renew it\n" +

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -26,12 +27,15 @@ import (
 // than its owner and group can read. What depends on the time is left to
 // [Certificate.Check].
 func Load(certFile, keyFile string) (*Certificate, []Problem) {
-	blocks, problem := readPEM(certFile)
+	blocks, problem := readPEM(certFile, "CERTIFICATE")
 	if problem != nil {
 		return nil, []Problem{*problem}
 	}
 	chain, problem := parseChain(certFile, blocks)
 	if problem != nil {
+		if !holdsCertificate(blocks) {
+			problem.Hint = noCertificateHint(certFile, blocks)
+		}
 		return nil, []Problem{*problem}
 	}
 	if keyFile == "" {
@@ -41,7 +45,7 @@ func Load(certFile, keyFile string) (*Certificate, []Problem) {
 		}
 	}
 	if keyFile != certFile {
-		if blocks, problem = readPEM(keyFile); problem != nil {
+		if blocks, problem = readPEM(keyFile, "PRIVATE KEY"); problem != nil {
 			if problem.Hint == "" {
 				problem.Hint = "the key of " + certFile + " is looked for here"
 			}
@@ -50,6 +54,9 @@ func Load(certFile, keyFile string) (*Certificate, []Problem) {
 	}
 	key, problem := parseKey(keyFile, keyBlock(blocks))
 	if problem != nil {
+		if keyBlock(blocks) == nil {
+			problem.Hint = noKeyHint(certFile, keyFile, blocks)
+		}
 		return nil, []Problem{*problem}
 	}
 	if problem := matchKey(certFile, keyFile, chain, key); problem != nil {
@@ -66,12 +73,15 @@ func Load(certFile, keyFile string) (*Certificate, []Problem) {
 // Pool reads a bundle of CA certificates in PEM. It returns nil and a problem
 // if the file cannot be read or holds none.
 func Pool(file string) (*x509.CertPool, []Problem) {
-	blocks, problem := readPEM(file)
+	blocks, problem := readPEM(file, "CERTIFICATE")
 	if problem != nil {
 		return nil, []Problem{*problem}
 	}
 	chain, problem := parseChain(file, blocks)
 	if problem != nil {
+		if !holdsCertificate(blocks) {
+			problem.Hint = "name a file with the certificates of authorities in PEM"
+		}
 		return nil, []Problem{*problem}
 	}
 	pool := x509.NewCertPool()
@@ -81,8 +91,9 @@ func Pool(file string) (*x509.CertPool, []Problem) {
 	return pool, nil
 }
 
-// readPEM returns the PEM blocks of a file, at least one.
-func readPEM(file string) ([]*pem.Block, *Problem) {
+// readPEM returns the PEM blocks of a file, at least one; want is the type of block
+// that the file is meant to hold.
+func readPEM(file, want string) ([]*pem.Block, *Problem) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		if e, ok := errors.AsType[*fs.PathError](err); ok {
@@ -91,17 +102,39 @@ func readPEM(file string) ([]*pem.Block, *Problem) {
 		return nil, &Problem{File: file, Text: fmt.Sprintf("cannot be read: %v", err)}
 	}
 	var blocks []*pem.Block
-	for {
+	for rest := b; ; {
 		var block *pem.Block
-		if block, b = pem.Decode(b); block == nil {
+		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
 		blocks = append(blocks, block)
 	}
 	if len(blocks) == 0 {
-		return nil, &Problem{File: file, Text: "holds no PEM", Hint: "DER is converted by: openssl x509 -inform der -in FILE"}
+		return nil, noPEM(file, want, b)
 	}
 	return blocks, nil
+}
+
+// noPEM says what a file without PEM is instead, as far as its content b tells.
+func noPEM(file, want string, b []byte) *Problem {
+	p := &Problem{File: file, Text: "is not PEM", Hint: fmt.Sprintf("a PEM file is text that begins with -----BEGIN %s-----", want)}
+	switch {
+	case len(bytes.TrimSpace(b)) == 0:
+		p.Text = "is empty"
+	case bytes.Contains(b, []byte("-----BEGIN ")):
+		p.Text, p.Hint = "holds PEM that is damaged", "copy it again, with its lines -----BEGIN and -----END and all between"
+	case isDER(b) && want == "CERTIFICATE":
+		p.Text, p.Hint = "is DER, not PEM", "convert it: openssl x509 -inform der -in FILE; PKCS #12: openssl pkcs12 -in FILE"
+	case isDER(b):
+		p.Text, p.Hint = "is DER, not PEM", "convert it: openssl pkey -inform der -in FILE; PKCS #12: openssl pkcs12 -in FILE"
+	}
+	return p
+}
+
+// isDER reports whether b begins as DER certificates and keys do: a SEQUENCE of 128
+// to 65535 bytes (X.690 §8.1.3). Ed25519 keys are shorter.
+func isDER(b []byte) bool {
+	return len(b) > 1 && b[0] == 0x30 && (b[1] == 0x81 || b[1] == 0x82 || int(b[1])+2 == len(b))
 }
 
 // parseChain returns the certificates among blocks, at least one.
@@ -121,6 +154,10 @@ func parseChain(file string, blocks []*pem.Block) ([]*x509.Certificate, *Problem
 		return nil, &Problem{File: file, Text: "holds no certificate"}
 	}
 	return chain, nil
+}
+
+func holdsCertificate(blocks []*pem.Block) bool {
+	return slices.ContainsFunc(blocks, func(b *pem.Block) bool { return b.Type == "CERTIFICATE" })
 }
 
 // keyBlock returns the first private key among blocks, or nil.

@@ -81,9 +81,51 @@ func TestLoad(t *testing.T) {
 			name: "no key", files: map[string]string{"c.pem": chain}, cert: "c.pem",
 			want: "DIR/c.key: cannot be read: no such file or directory: the key of DIR/c.pem is looked for here",
 		},
-		{name: "no PEM", files: map[string]string{"c.pem": "\x30\x82"}, cert: "c.pem", want: "DIR/c.pem: holds no PEM: DER is converted by: openssl x509 -inform der -in FILE"},
-		{name: "no certificate", files: map[string]string{"c.pem": key}, cert: "c.pem", want: "DIR/c.pem: holds no certificate"},
-		{name: "certificate as key", files: map[string]string{"c.pem": chain}, cert: "c.pem", key: "c.pem", want: "DIR/c.pem: holds no private key"},
+		{name: "no PEM", files: map[string]string{"c.pem": "\x30\x82"}, cert: "c.pem", want: "DIR/c.pem: is DER, not PEM: convert it: openssl x509 -inform der -in FILE; PKCS #12: openssl pkcs12 -in FILE"},
+		{
+			name: "DER as key", files: map[string]string{"c.pem": chain, "k.pem": "\x30\x81\x00"}, cert: "c.pem", key: "k.pem",
+			want: "DIR/k.pem: is DER, not PEM: convert it: openssl pkey -inform der -in FILE; PKCS #12: openssl pkcs12 -in FILE",
+		},
+		{
+			name: "empty", files: map[string]string{"c.pem": " \n"}, cert: "c.pem",
+			want: "DIR/c.pem: is empty: a PEM file is text that begins with -----BEGIN CERTIFICATE-----",
+		},
+		{
+			name: "plain text", files: map[string]string{"c.pem": "0 is where I would begin\n"}, cert: "c.pem",
+			want: "DIR/c.pem: is not PEM: a PEM file is text that begins with -----BEGIN CERTIFICATE-----",
+		},
+		{
+			name: "plain text as key", files: map[string]string{"c.pem": chain, "c.key": "secret"}, cert: "c.pem",
+			want: "DIR/c.key: is not PEM: a PEM file is text that begins with -----BEGIN PRIVATE KEY-----",
+		},
+		{
+			name: "cut off", files: map[string]string{"c.pem": chain[:200]}, cert: "c.pem",
+			want: "DIR/c.pem: holds PEM that is damaged: copy it again, with its lines -----BEGIN and -----END and all between",
+		},
+		{
+			name: "no certificate", files: map[string]string{"c.pem": "-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n"}, cert: "c.pem",
+			want: "DIR/c.pem: holds no certificate: name a file with the certificate and its chain in PEM",
+		},
+		{
+			name: "key as certificate", files: map[string]string{"c.pem": key}, cert: "c.pem",
+			want: `DIR/c.pem: holds no certificate: it is a key; name it with its certificate: { cert = "FILE.pem", key = "DIR/c.pem" }`,
+		},
+		{
+			name: "key beside its certificate, by a pattern", files: map[string]string{"fullchain.pem": chain, "privkey.pem": key}, cert: "privkey.pem",
+			want: `DIR/privkey.pem: holds no certificate: it is a key; name it with its certificate: { cert = "DIR/fullchain.pem", key = "DIR/privkey.pem" }`,
+		},
+		{
+			name: "certificate beside its key", files: map[string]string{"fullchain.pem": chain, "privkey.pem": key}, cert: "fullchain.pem", key: "fullchain.pem",
+			want: `DIR/fullchain.pem: holds no private key: write { cert = "DIR/fullchain.pem", key = "DIR/privkey.pem" }`,
+		},
+		{
+			name: "certificate as key", files: map[string]string{"c.pem": chain}, cert: "c.pem", key: "c.pem",
+			want: `DIR/c.pem: holds no private key: write { cert = "DIR/c.pem", key = "FILE.pem" }, or put the key into DIR/c.key`,
+		},
+		{
+			name: "another certificate as key", files: map[string]string{"c.pem": chain, "k.pem": rsaChain}, cert: "c.pem", key: "k.pem",
+			want: "DIR/k.pem: holds no private key: it is a certificate; name the file with the key",
+		},
 		{
 			name: "broken certificate", cert: "c.pem", want: "DIR/c.pem: certificate 1 cannot be parsed: x509: malformed certificate",
 			files: map[string]string{"c.pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
@@ -156,6 +198,13 @@ func TestPool(t *testing.T) {
 	leaf := issue(t, a, certs.IssueOptions{Names: []string{"a.test"}}).Leaf
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: "a.test"}); err != nil {
 		t.Error(err)
+	}
+	_, key := pems(t, issue(t, a, certs.IssueOptions{}))
+	if err := os.WriteFile(file, []byte(key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if pool, problems := certs.Pool(file); pool != nil || join(problems) != file+": holds no certificate: name a file with the certificates of authorities in PEM" {
+		t.Errorf("got %v, %q", pool, join(problems))
 	}
 	if pool, problems := certs.Pool(file + ".none"); pool != nil || join(problems) != file+".none: cannot be read: no such file or directory" {
 		t.Errorf("got %v, %q", pool, join(problems))

@@ -46,14 +46,21 @@ const (
 	kindEd25519
 )
 
-// NewStore makes a store of a route's own certificates and the shared ones.
-// The slices are not kept, the certificates are.
+// NewStore makes a store of a route's own certificates and the shared ones, but for
+// those that are not for servers by their extended key usage. The slices are not
+// kept, the certificates are.
 func NewStore(own, shared []*Certificate, o StoreOptions) *Store {
+	own, shared = usable(own), usable(shared)
 	s := &Store{sets: [2]set{newSet(own), newSet(shared)}}
 	if all := slices.Concat(own, shared); o.Default && len(all) > 0 {
 		s.fallback = &all[0].Certificate
 	}
 	return s
+}
+
+// usable returns those of certs that clients take from a server.
+func usable(certs []*Certificate) []*Certificate {
+	return slices.DeleteFunc(slices.Clone(certs), func(c *Certificate) bool { return !forServers(c.Leaf) })
 }
 
 func newSet(certs []*Certificate) set {

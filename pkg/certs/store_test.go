@@ -144,3 +144,25 @@ func BenchmarkSelect(b *testing.B) {
 		}
 	}
 }
+
+// TestStoreLeavesClientsOut: a certificate that clients would refuse covers nothing, and
+// is no default either.
+func TestStoreLeavesClientsOut(t *testing.T) {
+	a := authority(t)
+	client := issue(t, a, certs.IssueOptions{Names: []string{"a.test"}, Client: true})
+	server := issue(t, a, certs.IssueOptions{Names: []string{"b.test"}})
+	own, shared := []*certs.Certificate{client}, []*certs.Certificate{client, server}
+	s := certs.NewStore(own, shared, certs.StoreOptions{Default: true})
+	for _, name := range []string{"a.test", "b.test", ""} {
+		if got := s.Select(name, nil); got != &server.Certificate {
+			t.Errorf("%q is served %v", name, got)
+		}
+	}
+	s = certs.NewStore(own, shared, certs.StoreOptions{})
+	if s.Covers("a.test") {
+		t.Error("a client's certificate covers a.test")
+	}
+	if own[0] != client || shared[0] != client {
+		t.Error("the caller's slices have changed")
+	}
+}
