@@ -16,10 +16,11 @@ func tcpproxy(program string, s Setup) Command {
 	return Command{Args: []string{program, s.Listen, s.Names[0], s.Backend}}
 }
 
-// snicket runs with all its features on: probes, which need no word, and an access log with a record per session.
+// snicket runs with all its features on: probes, which need no word, and an access log with a record per session. The
+// load is one address, so what an address may have of unfinished hellos is raised to what all may.
 func snicket(program string, s Setup) Command {
 	var b strings.Builder
-	fmt.Fprintf(&b, "[listeners.https]\naddress = %q\n\n[log]\naccess = %q\n\n[[routes]]\nname = \"bench\"\nbackends = [%q]\n",
+	fmt.Fprintf(&b, "[listeners.https]\naddress = %q\n\n[log]\naccess = %q\n\n[limits]\nmax_hellos_per_ip = 20000\n\n[[routes]]\nname = \"bench\"\nbackends = [%q]\n",
 		s.Listen, filepath.Join(s.Dir, "access.log"), s.Backend)
 	b.WriteString("hosts = [\n")
 	for _, name := range s.Names {

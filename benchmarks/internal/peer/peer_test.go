@@ -38,7 +38,7 @@ func TestConfigure(t *testing.T) {
 		"limit":    {pass: []string{"8443", "9000", "2"}},
 		"tcpproxy": {pass: []string{"127.0.0.1:8443", "a.test", "127.0.0.1:9000"}},
 		"snicket": {
-			pass:      []string{`address = "127.0.0.1:8443"`, `"a.test"`, `backends = ["127.0.0.1:9000"]`, `access = "/tmp/x/access.log"`},
+			pass:      []string{`address = "127.0.0.1:8443"`, `"a.test"`, `backends = ["127.0.0.1:9000"]`, `access = "/tmp/x/access.log"`, "max_hellos_per_ip"},
 			terminate: []string{`mode = "terminate"`, `certificates = ["/tmp/x/c.pem"]`},
 		},
 		"haproxy": {

@@ -18,6 +18,7 @@ const (
 	lateAfter   = time.Second / 2  // of a session begun at a rate
 	stuckAfter  = 10 * time.Second // of one whose end begins the next
 	openAtOnce  = 128
+	mostOpen    = 12000 // flows of a load with a rate: below the descriptors of a process
 	tick        = time.Millisecond
 )
 
@@ -176,15 +177,19 @@ func (l *load) run(d time.Duration) error {
 	return nil
 }
 
-// arrive begins what is due by now. A due time is kept even when nothing can begin: latency counts from it, so that a
-// balancer that stalls cannot hide it by stalling the load.
+// arrive begins what is due by now. A message for which no flow is free keeps its time, from which its latency counts,
+// so that a balancer that stalls cannot hide it by stalling the load. A session beyond mostOpen is late at once.
 func (l *load) arrive() {
 	now := l.now()
 	for ; l.spec.Rate > 0 && l.begun < now.Seconds()*l.spec.Rate; l.begun++ {
-		l.begin(short, time.Duration(l.begun/l.spec.Rate*float64(time.Second)))
+		if len(l.flows)-len(l.free) >= mostOpen {
+			l.Late++
+			continue
+		}
+		l.begin(short, now)
 	}
 	for ; l.spec.Pings > 0 && l.pinged < now.Seconds()*l.spec.Pings; l.pinged++ {
-		l.due = append(l.due, time.Duration(l.pinged/l.spec.Pings*float64(time.Second)))
+		l.due = append(l.due, now)
 	}
 	for len(l.due) > 0 && len(l.rested) > 0 {
 		at := l.rested[0]
