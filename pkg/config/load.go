@@ -49,28 +49,29 @@ func (l *loader) main(name, text string) {
 	}
 	src := &source{name: name, dir: filepath.Dir(path)}
 	l.united.src = src
-	root := l.file(src, path, text)
-	if root == nil {
-		return
+	root, whole := l.file(src, path, text)
+	if whole {
+		l.unite(root)
 	}
-	l.unite(root)
-	l.include(l.d.silent(root))
+	if root != nil {
+		l.include(l.d.silent(root))
+	}
 }
 
-// file parses one file and checks what concerns it alone. It returns nil when the
-// file is no TOML.
-func (l *loader) file(src *source, path, text string) *value {
+// file parses one file and checks what concerns it alone. Of a file that is no TOML it
+// returns what stands at its top, or nil, and that this is not the whole.
+func (l *loader) file(src *source, path, text string) (root *value, whole bool) {
 	l.files = append(l.files, src.name)
 	l.paths = append(l.paths, path)
-	root, headers, problem := parseFile(src, text)
-	if problem != nil {
-		l.d.problems = append(l.d.problems, *problem)
+	root, headers, problems := parseFile(src, text)
+	if len(problems) > 0 {
+		l.d.problems = append(l.d.problems, problems...)
 		l.d.unread = true
-		return nil
+		return root, false
 	}
 	l.d.table(root, rootTable, root.pos())
 	l.d.strayHeaders(src, headers)
-	return root
+	return root, true
 }
 
 // unread notes a file that is meant to be part of the configuration and is not.
@@ -138,8 +139,8 @@ func (l *loader) read(e entry, path, name string) {
 		l.unread(e.at, fileHint(err), "include %q: %s", name, reason(err))
 		return
 	}
-	root := l.file(&source{name: name, dir: filepath.Dir(path)}, path, string(text))
-	if root == nil {
+	root, whole := l.file(&source{name: name, dir: filepath.Dir(path)}, path, string(text))
+	if !whole {
 		return
 	}
 	if v := root.table["include"]; v != nil {

@@ -1,14 +1,11 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/BurntSushi/toml"
 )
 
 // source is one file.
@@ -45,55 +42,9 @@ const (
 
 func (v *value) pos() Position { return Position{v.src.name, v.line} }
 
-// parseFile reads the TOML of one file. What toml refuses comes back as a Problem,
-// and no value.
-func parseFile(src *source, text string) (*value, []header, *Problem) {
-	var tree map[string]any
-	if _, err := toml.Decode(text, &tree); err != nil {
-		return nil, nil, syntaxProblem(src, err)
-	}
-	places, headers := scan(text)
-	return join(src, tree, places), headers, nil
-}
-
-// syntaxProblem puts an error of the toml package into our words.
-func syntaxProblem(src *source, err error) *Problem {
-	pe, ok := errors.AsType[toml.ParseError](err)
-	if !ok {
-		return &Problem{Pos: Position{File: src.name}, Text: err.Error()}
-	}
-	p := &Problem{Pos: Position{src.name, max(pe.Position.Line, 1)}, Text: "not valid TOML, " + clause(pe.Message)}
-	switch {
-	case strings.Contains(pe.Message, "name delimiter"):
-		p.Hint = "headers are [table] or [[routes]], with a bracket for each one opened"
-	case strings.Contains(pe.Message, "has already been defined"), strings.Contains(pe.Message, "already"):
-		p.Hint = "a key or table stands once in a file; [[routes]] with two brackets may repeat"
-	case strings.Contains(pe.Message, "expected value but found"), strings.Contains(pe.Message, "expected a top-level item to end"), strings.Contains(pe.Message, "boolean"):
-		p.Hint = `text values stand in quotes, like "1h"`
-	case strings.Contains(pe.Message, "strings cannot contain newlines"), strings.Contains(pe.Message, "expected '\"'"):
-		p.Hint = "close the string with a quote on its own line"
-	case strings.Contains(pe.Message, "UTF-8"):
-		p.Hint = "save the file as UTF-8"
-	case pe.LastKey != "":
-		p.Hint = fmt.Sprintf("look at and after the key %q", pe.LastKey)
-	default:
-		p.Hint = `a line is key = value, [table] or # comment`
-	}
-	return p
-}
-
 // oneLine keeps a message that quotes a file's text on one line.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
-}
-
-// clause makes a sentence of the toml package part of one of ours.
-func clause(s string) string {
-	s = strings.TrimSuffix(oneLine(s), ".")
-	if rest, ok := strings.CutPrefix(s, "Key "); ok {
-		s = "key " + rest
-	}
-	return s
 }
 
 // join makes one value of what toml decoded and where the scanner found it. Where
