@@ -114,9 +114,19 @@ func (r *Registry) Declare(c *config.Config, backends []Backend, at time.Time) C
 	txn := r.db.Txn(true)
 	defer txn.Commit()
 	var ch Changes
-	ch.Listeners = replace(txn, listenerTable, unplaced(c.Listeners, placelessListener), func(l *config.Listener) string { return l.Name })
-	ch.Routes = replace(txn, routeTable, unplaced(c.Routes, placelessRoute), func(r *config.Route) string { return r.Name })
-	ch.Pools = replace(txn, poolTable, unplaced(c.Pools, placelessPool), func(p *config.Pool) string { return p.Name })
+	before := len(rows[config.Listener](txn, listenerTable))
+	// A route on all listeners, as is the default, stays the same when there is one more.
+	sameRoute := func(was, is *config.Route) bool {
+		if len(was.Listeners) != before || len(is.Listeners) != len(c.Listeners) {
+			return reflect.DeepEqual(was, is)
+		}
+		moved := *was
+		moved.Listeners = is.Listeners
+		return reflect.DeepEqual(&moved, is)
+	}
+	ch.Listeners = replace(txn, listenerTable, unplaced(c.Listeners, placelessListener), func(l *config.Listener) string { return l.Name }, same)
+	ch.Routes = replace(txn, routeTable, unplaced(c.Routes, placelessRoute), func(r *config.Route) string { return r.Name }, sameRoute)
+	ch.Pools = replace(txn, poolTable, unplaced(c.Pools, placelessPool), func(p *config.Pool) string { return p.Name }, same)
 	ch.Backends = setBackends(txn, backends)
 	ch.Generation = meta(txn).Generation + 1
 	insert(txn, metaTable, &Meta{Generation: ch.Generation, At: at})
@@ -149,7 +159,7 @@ func setBackends(txn *memdb.Txn, backends []Backend) Difference {
 		b := backends[i]
 		list[i] = &b
 	}
-	d := replace(txn, backendTable, list, func(b *Backend) string { return b.Pool + "/" + b.ID })
+	d := replace(txn, backendTable, list, func(b *Backend) string { return b.Pool + "/" + b.ID }, same)
 	for _, s := range rows[Status](txn, statusTable) {
 		if !probed(txn, s.Pool, s.ID) {
 			remove(txn, statusTable, s)
@@ -165,8 +175,12 @@ func probed(txn *memdb.Txn, pool, id string) bool {
 	return row != nil && row.(*config.Pool).Health.Enabled && must(txn.First(backendTable, "id", pool, id)) != nil
 }
 
-// replace makes list the rows of a table; name is unique in it.
-func replace[T any](txn *memdb.Txn, table string, list []*T, name func(*T) string) Difference {
+// same is equality of rows where nothing is to be overlooked.
+func same[T any](was, is *T) bool { return reflect.DeepEqual(was, is) }
+
+// replace makes list the rows of a table; name is unique in it. What same takes for
+// equal is no change to tell of, and written all the same where it is one.
+func replace[T any](txn *memdb.Txn, table string, list []*T, name func(*T) string, same func(was, is *T) bool) Difference {
 	var d Difference
 	old := map[string]*T{}
 	for _, row := range rows[T](txn, table) {
@@ -180,7 +194,7 @@ func replace[T any](txn *memdb.Txn, table string, list []*T, name func(*T) strin
 			d.Added = append(d.Added, name(row))
 		case reflect.DeepEqual(was, row):
 			continue
-		default:
+		case !same(was, row):
 			d.Changed = append(d.Changed, name(row))
 		}
 		insert(txn, table, row)

@@ -92,6 +92,40 @@ func TestDeclare(t *testing.T) {
 	}
 }
 
+// A listener more or less is no change of the routes that are on all of them, and
+// their rows are right all the same.
+func TestDeclareListeners(t *testing.T) {
+	r := registry.New()
+	with := func(onA []string, listeners ...string) *config.Config {
+		c := declared(1, "a.test", "b.test")
+		c.Listeners = nil
+		for _, name := range listeners {
+			c.Listeners = append(c.Listeners, config.Listener{Name: name})
+		}
+		c.Routes[0].Listeners, c.Routes[1].Listeners = onA, listeners
+		return c
+	}
+	r.Declare(with([]string{"one"}, "one", "two"), nil, time.Time{})
+	for _, tc := range []struct {
+		name    string
+		c       *config.Config
+		changed []string
+		onB     []string
+	}{
+		{"one more", with([]string{"one"}, "one", "three", "two"), nil, []string{"one", "three", "two"}},
+		{"one less", with([]string{"one"}, "one", "two"), nil, []string{"one", "two"}},
+		{"a route that moves", with([]string{"two"}, "one", "two"), []string{"a.test"}, []string{"one", "two"}},
+	} {
+		ch := r.Declare(tc.c, nil, time.Time{})
+		if got := ch.Routes.Changed; !slices.Equal(got, tc.changed) {
+			t.Errorf("%s: got routes %v changed, want %v", tc.name, got, tc.changed)
+		}
+		if got := r.View().Routes()[1].Listeners; !slices.Equal(got, tc.onB) {
+			t.Errorf("%s: got b.test on %v, want %v", tc.name, got, tc.onB)
+		}
+	}
+}
+
 func TestObserve(t *testing.T) {
 	r := registry.New()
 	down := registry.Status{Pool: "web", ID: "a", State: health.Down, Since: time.Unix(5, 0), Why: "refused"}
