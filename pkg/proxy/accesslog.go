@@ -31,28 +31,24 @@ const (
 // accessBuffer is how much an AccessLog gathers before it writes by itself.
 const accessBuffer = 64 << 10
 
-// An AccessLog writes records to a writer, one a line, many by one call. Records
-// that the writer refuses are lost and counted: a full disk ends no service.
+// An AccessLog writes records to a writer, one a line, many whole lines by one call.
+// What the writer cannot take is the writer's to lose and to count: a full disk ends
+// no service.
 //
 // Write and Flush are what [Options] call Access and Flush. All methods may be
 // called from any goroutine, and wait for a write that is under way: not from a
-// loop.
+// loop. A writer that makes its callers wait delays the records behind, and the end
+// of [Proxy.Run].
 type AccessLog struct {
-	failed func(error)
-
-	mu      sync.Mutex // guards the fields below
-	w       io.Writer
-	format  LogFormat
-	buf     []byte
-	records uint64 // in buf
-	lost    uint64
-	failing bool
+	mu     sync.Mutex // guards the fields below
+	w      io.Writer
+	format LogFormat
+	buf    []byte
 }
 
-// NewAccessLog returns a log to w. failed, which may be nil, is told of the first of
-// a row of failed writes; it must not call the log.
-func NewAccessLog(w io.Writer, format LogFormat, failed func(error)) *AccessLog {
-	return &AccessLog{w: w, format: format, failed: failed}
+// NewAccessLog returns a log to w.
+func NewAccessLog(w io.Writer, format LogFormat) *AccessLog {
+	return &AccessLog{w: w, format: format}
 }
 
 // Write adds a record, which it does not keep. A client that left without a byte
@@ -64,7 +60,6 @@ func (l *AccessLog) Write(r *Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.buf = appendRecord(l.buf, r, l.format)
-	l.records++
 	if len(l.buf) >= accessBuffer {
 		l.flushLocked()
 	}
@@ -86,26 +81,12 @@ func (l *AccessLog) Redirect(w io.Writer, format LogFormat) {
 	l.w, l.format = w, format
 }
 
-// Lost counts the records that could not be written.
-func (l *AccessLog) Lost() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lost
-}
-
 func (l *AccessLog) flushLocked() {
 	if len(l.buf) == 0 {
 		return
 	}
-	_, err := l.w.Write(l.buf)
-	if err != nil {
-		l.lost += l.records
-		if !l.failing && l.failed != nil {
-			l.failed(err)
-		}
-	}
-	l.failing = err != nil
-	l.buf, l.records = l.buf[:0], 0
+	_, _ = l.w.Write(l.buf) // the writer counts what it loses
+	l.buf = l.buf[:0]
 }
 
 // appendRecord appends r as one line. It allocates nothing but b's growth.

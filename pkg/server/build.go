@@ -23,6 +23,17 @@ type plan struct {
 	state    proxy.State
 	shared   *shared
 	probes   map[string]probeSecrets // by pool
+	secrets  *secrets
+	aged     config.Problems // those of problems about the age of certificates
+}
+
+// buildOptions are what a build is for.
+type buildOptions struct {
+	// serving makes a certificate that is out of date a warning: it fails its own
+	// host, and must not keep all others from being served after a restart.
+	serving bool
+	// failed is told of failed dials.
+	failed func(pool, id string, err error)
 }
 
 // shared is what outlives a reload: the counts of routes, and of pools the balancer
@@ -59,13 +70,13 @@ func (old *shared) take(c *config.Config) *shared {
 }
 
 // build reads the configuration in path, loads what it names and makes of it what
-// the data plane runs on. failed is told of failed dials. The plan always has a
-// config and its problems, and the rest if their Err is nil.
-func build(path string, old *shared, failed func(pool, id string, err error)) *plan {
+// the data plane runs on. The plan always has a config and its problems, and the rest
+// if their Err is nil.
+func build(path string, old *shared, o buildOptions) *plan {
 	c, problems := config.Load(path)
 	pl := &plan{config: c, problems: problems, shared: old.take(c)}
-	s := newSecrets(time.Now(), pl.problem)
-	b := &builder{plan: pl, secrets: s, failed: failed}
+	pl.secrets = newSecrets(time.Now(), pl.problem)
+	b := &builder{plan: pl, failed: o.failed}
 	pl.state = proxy.State{
 		Listeners: b.listeners(),
 		Timeouts: proxy.Timeouts{
@@ -76,6 +87,12 @@ func build(path string, old *shared, failed func(pool, id string, err error)) *p
 	}
 	b.pools()
 	b.routes()
+	b.places()
+	for _, p := range pl.secrets.aged {
+		p.Warning = o.serving
+		pl.aged = append(pl.aged, p)
+		pl.problem(p)
+	}
 	pl.problems = pl.problems.Sort(c.Files)
 	if pl.problems.Err() != nil {
 		return pl
@@ -105,9 +122,8 @@ func limits(l *config.Limits) proxy.Limits {
 // A builder fills a plan.
 type builder struct {
 	*plan
-	secrets *secrets
-	failed  func(pool, id string, err error)
-	byName  map[string]*proxy.Pool
+	failed func(pool, id string, err error)
+	byName map[string]*proxy.Pool
 }
 
 func (b *builder) listeners() []proxy.Listener {

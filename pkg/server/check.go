@@ -15,7 +15,7 @@ import (
 // and line. It binds, dials and resolves nothing. The Config is never nil, and whole
 // if the problems' Err is nil.
 func Check(path string) (*config.Config, config.Problems) {
-	pl := build(path, nil, nil)
+	pl := build(path, nil, buildOptions{})
 	return pl.config, pl.problems
 }
 
@@ -36,7 +36,7 @@ type Explained struct {
 // Explain says which route of the configuration in path a hello would take. The
 // error is a *[ConfigError], or one about the query.
 func Explain(path string, q Query) (Explained, error) {
-	pl := build(path, nil, nil)
+	pl := build(path, nil, buildOptions{serving: true})
 	if pl.problems.Err() != nil {
 		return Explained{}, &ConfigError{pl.problems}
 	}

@@ -30,3 +30,9 @@ func raiseDescriptors() (int, error) {
 func sessionsFor(descriptors int) int {
 	return max(1, (descriptors-descriptorReserve)/2)
 }
+
+// descriptorsFor is the limit into which that many sessions fit.
+func descriptorsFor(sessions int) int { return 2*sessions + descriptorReserve }
+
+// defaultMaxConnections is max_connections where the operator sets none.
+const defaultMaxConnections = 100_000

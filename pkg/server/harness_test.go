@@ -28,11 +28,25 @@ type lines struct {
 	mu      sync.Mutex // guards the fields below
 	text    bytes.Buffer
 	changed chan struct{} // closed at the next write
+	held    <-chan struct{}
 }
 
 func newLines() *lines { return &lines{changed: make(chan struct{})} }
 
+// stall makes every write wait for goOn.
+func (l *lines) stall(goOn <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = goOn
+}
+
 func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	held := l.held
+	l.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text.Write(b)
@@ -251,6 +265,12 @@ func (b *book) lookup(_ context.Context, name string) ([]netip.Addr, error) {
 	}
 	return append([]netip.Addr(nil), b.names[name]...), nil
 }
+
+// matches reports whether pattern is found in a line.
+func matches(pattern, line string) bool { return regexp.MustCompile(pattern).MatchString(line) }
+
+// certificateTime is so many hours from now.
+func certificateTime(hours int) time.Time { return time.Now().Add(time.Duration(hours) * time.Hour) }
 
 // passthrough is a route of one host to one backend.
 func passthrough(host, backend string) string {

@@ -2,36 +2,47 @@ package server
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
-	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/proxy"
 )
 
+const (
+	// logRoom and accessRoom are the bytes that may wait for a reader of the log
+	// and of the access log: about 1,000 lines and 10,000 records.
+	logRoom    = 256 << 10
+	accessRoom = 4 << 20
+	// flushWait bounds how long an end, or a reload that changes the target, waits
+	// for a reader that does not read.
+	flushWait = time.Second
+)
+
 // logHandler is a slog.Handler whose level and format follow the configuration.
 // Loggers that [slog.Logger.With] derives keep those of their making.
 type logHandler struct {
-	w  io.Writer
-	mu *sync.Mutex // writes of a former and the present handler keep apart
+	w  *outlet
 	to atomic.Pointer[slog.Handler]
 }
 
-func newLogHandler(w io.Writer) *logHandler {
-	h := &logHandler{w: w, mu: new(sync.Mutex)}
+func newLogHandler(w *outlet) *logHandler {
+	h := &logHandler{w: w}
 	h.configure(&config.Log{Format: "text"})
 	return h
 }
 
 func (h *logHandler) configure(l *config.Log) {
 	o := &slog.HandlerOptions{Level: l.Level}
-	var next slog.Handler = slog.NewTextHandler(lockedWriter{h.mu, h.w}, o)
+	var next slog.Handler = slog.NewTextHandler(h.w, o)
 	if l.Format == "json" {
-		next = slog.NewJSONHandler(lockedWriter{h.mu, h.w}, o)
+		next = slog.NewJSONHandler(h.w, o)
 	}
 	h.to.Store(&next)
 }
@@ -54,27 +65,17 @@ func (h *logHandler) WithAttrs(as []slog.Attr) slog.Handler { return h.current()
 // WithGroup implements slog.Handler.
 func (h *logHandler) WithGroup(name string) slog.Handler { return h.current().WithGroup(name) }
 
-type lockedWriter struct {
-	mu *sync.Mutex
-	w  io.Writer
-}
-
-func (w lockedWriter) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.w.Write(b)
-}
-
 // accessTarget is where records go by one configuration.
 type accessTarget struct {
-	w      io.Writer // nil: nowhere
-	file   *os.File  // w, if it is to be closed
+	outlet *outlet  // nil: nowhere
+	file   *os.File // below outlet, if it is the target's own
 	format proxy.LogFormat
 }
 
-// openAccess opens the target of l. A file is opened anew at each reload, which is
-// how it is rotated.
-func openAccess(l *config.Log, stdout io.Writer) (accessTarget, error) {
+// open opens the target of l. A file is opened anew at each reload, which is how it
+// is rotated. Neither a FIFO without a reader nor one that is not read makes it wait.
+// The error is a *[ConfigError].
+func (a *accessLog) open(l *config.Log) (accessTarget, error) {
 	var t accessTarget
 	if l.Format == "json" {
 		t.format = proxy.JSONLog
@@ -82,32 +83,87 @@ func openAccess(l *config.Log, stdout io.Writer) (accessTarget, error) {
 	switch l.Access {
 	case config.AccessOff:
 	case config.AccessStdout:
-		t.w = stdout
+		t.outlet = a.stdout
 	default:
-		f, err := os.OpenFile(l.Access, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+		f, err := os.OpenFile(l.Access, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640)
 		if err != nil {
-			return t, fmt.Errorf("access log: %w", err)
+			return t, &ConfigError{config.Problems{accessProblem(l, err)}}
 		}
-		t.w, t.file = f, f
+		t.outlet, t.file = a.watched(newOutlet(f, accessRoom, endsTorn(l.Access))), f
 	}
 	return t, nil
 }
 
-func (t accessTarget) close() {
-	if t.file != nil {
-		t.file.Close()
+// accessProblem is that the access log cannot be opened.
+func accessProblem(l *config.Log, err error) config.Problem {
+	p := config.Problem{Pos: l.AccessPos, Text: "access log: " + err.Error()}
+	switch {
+	case errors.Is(err, syscall.ENXIO):
+		p.Hint = "it is a FIFO without a reader; start the reader first"
+	case errors.Is(err, syscall.EISDIR):
+		p.Hint = "name a file in it"
+	case errors.Is(err, fs.ErrNotExist):
+		p.Hint = "create the directory"
+	case errors.Is(err, fs.ErrPermission):
+		p.Hint = "let the user that runs snicket write there"
 	}
+	return p
+}
+
+// endsTorn reports whether a file ends in the middle of a line, as a full disk
+// leaves it. One that cannot be told is taken as whole.
+func endsTorn(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return false
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var last [1]byte
+	_, err = f.ReadAt(last[:], info.Size()-1)
+	return err == nil && last[0] != '\n'
+}
+
+// end gives up the target, and returns how many records it has lost; the standard
+// output stays open.
+func (t accessTarget) end(deadline time.Time) uint64 {
+	if t.outlet == nil {
+		return 0
+	}
+	if t.file == nil {
+		t.outlet.flush(deadline)
+		return 0
+	}
+	defer t.file.Close()
+	return t.outlet.end(deadline)
 }
 
 // accessLog is the proxy's log with the target that it writes to.
 type accessLog struct {
 	log    *proxy.AccessLog
+	failed func(error)
+	mended func(lost uint64)
+	stdout *outlet
 	on     atomic.Bool
+
+	// The fields below belong to the one reload that there is at a time.
 	target accessTarget
+	lost   uint64 // by former targets
 }
 
-func newAccessLog(failed func(error)) *accessLog {
-	return &accessLog{log: proxy.NewAccessLog(io.Discard, proxy.TextLog, failed)}
+func newAccessLog(stdout io.Writer, failed func(error), mended func(lost uint64)) *accessLog {
+	a := &accessLog{log: proxy.NewAccessLog(io.Discard, proxy.TextLog), failed: failed, mended: mended}
+	a.stdout = a.watched(newOutlet(stdout, accessRoom, false))
+	return a
+}
+
+// watched returns o, of whose trouble the log tells.
+func (a *accessLog) watched(o *outlet) *outlet {
+	o.failed, o.mended = a.failed, a.mended
+	return o
 }
 
 // write is for the proxy.
@@ -117,14 +173,26 @@ func (a *accessLog) write(r *proxy.Record) {
 	}
 }
 
-// redirect puts t into force and closes the former target.
-func (a *accessLog) redirect(t accessTarget) {
-	w := t.w
-	if w == nil {
-		w = io.Discard
+// redirect puts t into force and returns the former target, which has got all that
+// was written before and is to be retired.
+func (a *accessLog) redirect(t accessTarget) (former accessTarget) {
+	var w io.Writer = io.Discard
+	if t.outlet != nil {
+		w = t.outlet
 	}
 	a.log.Redirect(w, t.format)
-	a.on.Store(t.w != nil)
-	a.target.close()
-	a.target = t
+	a.on.Store(t.outlet != nil)
+	former, a.target = a.target, t
+	return former
+}
+
+// retire ends a former target; it waits for its reader no longer than flushWait.
+func (a *accessLog) retire(former accessTarget) {
+	a.lost += former.end(time.Now().Add(flushWait))
+}
+
+// end ends the log and returns how many records were lost in all.
+func (a *accessLog) end(deadline time.Time) uint64 {
+	a.lost += a.redirect(accessTarget{}).end(deadline)
+	return a.lost + a.stdout.end(deadline)
 }

@@ -90,7 +90,7 @@ func TestNames(t *testing.T) {
 
 	// Each address is a backend.
 	names.set("app.internal", "127.0.0.2", "127.0.0.1", "::ffff:127.0.0.1")
-	if got, want := r.reload(1, text), fmt.Sprintf(`backends="+web/%s@127.0.0.1 +web/%[1]s@127.0.0.2 -web/%[1]s"`, id); !strings.HasSuffix(got, want) {
+	if got, want := r.reload(1, text), fmt.Sprintf(`backends="added: web/%s@127.0.0.1, web/%[1]s@127.0.0.2; removed: web/%[1]s"`, id); !strings.HasSuffix(got, want) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	held := r.session(ca, "a.test")
@@ -109,7 +109,7 @@ func TestNames(t *testing.T) {
 
 	// Fewer addresses are fewer backends.
 	names.set("app.internal", "127.0.0.1")
-	if got, want := r.reload(3, text), fmt.Sprintf("backends=-web/%s@127.0.0.2", id); !strings.HasSuffix(got, want) {
+	if got, want := r.reload(3, text), fmt.Sprintf(`backends="removed: web/%s@127.0.0.2"`, id); !strings.HasSuffix(got, want) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	r.log.wait(t, `msg="name resolves anew" name=app.internal addresses=\[127.0.0.1\]`, 1)

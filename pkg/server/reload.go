@@ -2,9 +2,9 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/snicketlb/snicket/pkg/proxy"
@@ -24,37 +24,53 @@ func (s *Server) prepare(pl *plan) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	if room, l := sessionsFor(descriptors), &pl.state.Limits; l.MaxConnections > room {
-		if s.lowered != l.MaxConnections { // once, not at each reload
-			s.log.Warn("max_connections lowered to what descriptors allow",
-				slog.Int("configured", l.MaxConnections), slog.Int("now", room), slog.Int("descriptors", descriptors))
-		}
-		s.lowered, l.MaxConnections = l.MaxConnections, room
-	}
-	access, err := openAccess(&pl.config.Log, s.o.Stdout)
+	s.lowerTo(sessionsFor(descriptors), descriptors, &pl.state.Limits)
+	access, err := s.access.open(&pl.config.Log)
 	if err != nil {
 		return nil, err
 	}
 	change, err := s.proxy.Prepare(pl.state)
 	if err != nil {
-		access.close()
+		access.end(time.Now())
 		return nil, listenProblem(pl.config, err)
 	}
 	return &prepared{plan: pl, change: change, access: access}, nil
 }
 
-// commit puts a plan into force, with the answers for the host names in it.
-func (s *Server) commit(r *prepared, hosts []string, answers map[string]answer) registry.Changes {
+// lowerTo bounds the sessions by what descriptors allow, and says once how many would
+// be enough: it is news to those who asked for more, and a remark to all others.
+func (s *Server) lowerTo(room, descriptors int, l *proxy.Limits) {
+	if l.MaxConnections <= room {
+		return
+	}
+	configured := l.MaxConnections
+	l.MaxConnections = room
+	if s.lowered == configured { // not at each reload
+		return
+	}
+	s.lowered = configured
+	level := slog.LevelWarn
+	if configured == defaultMaxConnections {
+		level = slog.LevelInfo
+	}
+	s.log.LogAttrs(context.Background(), level, "max_connections lowered to what descriptors allow",
+		slog.Int("configured", configured), slog.Int("now", room), slog.Int("descriptors", descriptors),
+		slog.String("hint", fmt.Sprintf("LimitNOFILE=%d in the unit, or ulimit -n, allows %d", descriptorsFor(configured), configured)))
+}
+
+// commit puts a plan into force, with the answers for the host names in it. The
+// caller retires the former access log.
+func (s *Server) commit(r *prepared, hosts []string, answers map[string]answer) (registry.Changes, accessTarget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handler.configure(&r.plan.config.Log)
-	s.access.redirect(r.access)
+	former := s.access.redirect(r.access)
 	s.learnLocked(hosts, answers)
 	s.plan = r.plan
 	changes := s.registry.Declare(r.plan.config, backendRows(r.plan.config, s.names), time.Now())
 	s.reconcileLocked(s.registry.View())
 	r.change.Commit()
-	return changes
+	return changes, former
 }
 
 // Reload reads the configuration anew and puts it into force, or leaves everything
@@ -64,7 +80,7 @@ func (s *Server) Reload(ctx context.Context) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	before := s.proxy.Bound()
-	changes, err := s.reload(ctx)
+	attrs, err := s.reload(ctx)
 	if err != nil {
 		s.log.Error("reload failed", slog.String("problems", problemsText(err)), slog.String("so", "the old configuration runs on"))
 		return err
@@ -74,61 +90,30 @@ func (s *Server) Reload(ctx context.Context) error {
 			s.log.Info("listening", slog.String("listener", b.Listener), slog.String("address", b.Address))
 		}
 	}
-	attrs := []slog.Attr{slog.Uint64("generation", changes.Generation)}
-	for _, d := range []struct {
-		table string
-		registry.Difference
-	}{
-		{"listeners", changes.Listeners},
-		{"routes", changes.Routes},
-		{"pools", changes.Pools},
-		{"backends", changes.Backends},
-	} {
-		if !d.Empty() {
-			attrs = append(attrs, slog.String(d.table, differenceText(d.Difference)))
-		}
-	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "reload done", attrs...)
 	return nil
 }
 
-func (s *Server) reload(ctx context.Context) (registry.Changes, error) {
+// reload returns what has changed, for the log.
+func (s *Server) reload(ctx context.Context) ([]slog.Attr, error) {
 	s.mu.Lock()
 	old := s.plan
 	s.mu.Unlock()
 	pl := s.build(old.shared)
 	if pl.problems.Err() != nil {
-		return registry.Changes{}, &ConfigError{pl.problems}
+		return nil, &ConfigError{pl.problems}
 	}
 	hosts := hostNames(pl.config)
 	answers := resolve(ctx, s.o.Lookup, hosts, namesStart)
 	ready, err := s.prepare(pl)
 	if err != nil {
-		return registry.Changes{}, err
+		return nil, err
 	}
-	changes := s.commit(ready, hosts, answers)
-	for _, w := range pl.problems.Warnings() {
-		s.log.Warn("configuration", slog.String("warning", w.String()))
+	changes, former := s.commit(ready, hosts, answers)
+	s.access.retire(former)
+	s.warn(pl, old)
+	if want := pl.config.Limits.Loops; want != old.config.Limits.Loops && want != 0 && want != s.loops {
+		s.log.Warn("loops stay as they are until a restart", slog.Int("loops", s.loops), slog.Int("configured", want))
 	}
-	if old.config.Limits.Loops != pl.config.Limits.Loops {
-		s.log.Warn("loops stay as they are until a restart", slog.Int("loops", s.loops))
-	}
-	return changes, nil
-}
-
-// differenceText is a difference as "+added ~changed -removed", of at most ten rows.
-func differenceText(d registry.Difference) string {
-	var words []string
-	for _, part := range []struct {
-		sign string
-		rows []string
-	}{{"+", d.Added}, {"~", d.Changed}, {"-", d.Removed}} {
-		for _, row := range part.rows {
-			words = append(words, part.sign+row)
-		}
-	}
-	if len(words) > 10 {
-		words = append(words[:10], "…")
-	}
-	return strings.Join(words, " ")
+	return append([]slog.Attr{slog.Uint64("generation", changes.Generation)}, changedAttrs(old, pl, changes)...), nil
 }

@@ -1,9 +1,12 @@
 package server
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +24,7 @@ type secrets struct {
 	loaded map[[2]string]*certs.Certificate
 	pools  map[string]*x509.CertPool
 	broken bool // a certificate could not be loaded
+	aged   config.Problems
 }
 
 // probeSecrets are those of a pool's probes.
@@ -69,8 +73,12 @@ func (s *secrets) load(c config.Certificate, forServer bool) *certs.Certificate 
 	}
 	loaded, problems := certs.Load(c.Cert, c.Key)
 	if loaded != nil {
+		always := timeless(loaded)
 		for _, p := range loaded.Check(s.now, nil) {
-			if forServer || !p.Warning {
+			switch {
+			case !p.Warning && !slices.Contains(always, p):
+				s.aged = append(s.aged, problemAt(c.Pos, p))
+			case forServer || !p.Warning:
 				problems = append(problems, p)
 			}
 		}
@@ -79,6 +87,25 @@ func (s *secrets) load(c config.Certificate, forServer bool) *certs.Certificate 
 	s.loaded[key] = loaded
 	s.broken = s.broken || loaded == nil
 	return loaded
+}
+
+// timeless is what is wrong with a certificate at any time. What Check says beyond
+// that is the age of one in the chain, of which it is silent when that one begins.
+func timeless(c *certs.Certificate) []certs.Problem {
+	var always []certs.Problem
+	for i, der := range c.Certificate.Certificate {
+		x, err := x509.ParseCertificate(der)
+		if err != nil {
+			return always
+		}
+		then := c.Check(x.NotBefore, nil)
+		if i == 0 {
+			always = then
+			continue
+		}
+		always = slices.DeleteFunc(always, func(p certs.Problem) bool { return !slices.Contains(then, p) })
+	}
+	return always
 }
 
 // roots loads a bundle of CA certificates; nil, for the system's, without a file.
@@ -95,10 +122,26 @@ func (s *secrets) roots(f config.File) *x509.CertPool {
 	return pool
 }
 
+// contents tells, by file, what was loaded; values of two secrets are equal if the
+// files held the same.
+func (s *secrets) contents() map[string][sha256.Size]byte {
+	held := map[string][sha256.Size]byte{}
+	for files, c := range s.loaded {
+		if c != nil {
+			held[files[0]] = sha256.Sum256(bytes.Join(c.Certificate.Certificate, nil))
+		}
+	}
+	return held
+}
+
 func (s *secrets) reportAt(pos config.Position, problems []certs.Problem) {
 	for _, p := range problems {
-		s.report(config.Problem{Pos: pos, Warning: p.Warning, Text: p.File + ": " + p.Text, Hint: p.Hint})
+		s.report(problemAt(pos, p))
 	}
+}
+
+func problemAt(pos config.Position, p certs.Problem) config.Problem {
+	return config.Problem{Pos: pos, Warning: p.Warning, Text: p.File + ": " + p.Text, Hint: p.Hint}
 }
 
 // terminator makes the TLS server of a route, and reports hosts that no certificate

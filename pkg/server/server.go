@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -52,6 +53,7 @@ type Options struct {
 type Server struct {
 	path     string
 	o        Options
+	stderr   *outlet
 	handler  *logHandler
 	log      *slog.Logger
 	access   *accessLog
@@ -62,6 +64,9 @@ type Server struct {
 
 	reloading sync.Mutex // one reload at a time, guards lowered; taken before mu
 	lowered   int        // the max_connections last warned of
+
+	draining bool   // by a signal
+	drained  uint64 // sessions that were drained before that; obey's until Run ends
 
 	mu      sync.Mutex // guards the fields below
 	plan    *plan
@@ -80,11 +85,17 @@ func New(path string, o Options) (*Server, error) {
 		o.Lookup = systemLookup
 	}
 	s := &Server{
-		path: path, o: o, handler: newLogHandler(o.Stderr), registry: registry.New(),
+		path: path, o: o, stderr: newOutlet(o.Stderr, logRoom, false), registry: registry.New(),
 		names: map[string]answer{}, applied: map[string]*applied{}, ending: map[string]*time.Timer{},
 	}
+	s.handler = newLogHandler(s.stderr)
 	s.log = slog.New(s.handler)
-	s.access = newAccessLog(func(err error) { s.log.Error("access log cannot be written", slog.Any("error", err)) })
+	s.stderr.mended = func(lost uint64) { s.log.Warn("log lines were lost", slog.Uint64("lost", lost)) }
+	s.access = newAccessLog(
+		o.Stdout,
+		func(err error) { s.log.Error("access log loses records", slog.Any("error", err)) },
+		func(lost uint64) { s.log.Warn("access log is written again", slog.Uint64("lost", lost)) },
+	)
 	s.checker = health.NewChecker(s.observe, health.CheckerOptions{})
 	s.plan = s.build(nil)
 	if s.plan.problems.Err() != nil {
@@ -98,7 +109,8 @@ func New(path string, o Options) (*Server, error) {
 }
 
 func (s *Server) build(old *shared) *plan {
-	return build(s.path, old, func(pool, id string, err error) { s.checker.Failed(targetID(pool, id), err) })
+	failed := func(pool, id string, err error) { s.checker.Failed(targetID(pool, id), err) }
+	return build(s.path, old, buildOptions{serving: true, failed: failed})
 }
 
 // Loops is the number of event loops Run will have. Each holds a thread, so the
@@ -110,6 +122,10 @@ func (s *Server) Loops() int { return s.loops }
 // at most, a second one does not wait. SIGHUP reloads. It returns when all that it
 // started has ended; its error is why it could not start, or had to stop. It may be
 // called once.
+//
+// A reader of the logs that does not read delays nothing but its own lines: what has
+// no room is lost and counted, and the end waits for it no longer than a second. The
+// write that it makes wait then stays behind.
 func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 	s.handler.configure(&s.plan.config.Log)
 	p, err := proxy.New(proxy.Options{
@@ -137,11 +153,36 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 		s.endNever(key)
 	}
 	s.mu.Unlock()
-	s.access.redirect(accessTarget{})
-	if startErr == nil {
-		s.log.Info("stopped")
-	}
+	s.stopped(startErr == nil)
 	return err
+}
+
+// stopped says the last word, and has both logs written out as far as their readers
+// let it.
+func (s *Server) stopped(served bool) {
+	deadline := time.Now().Add(flushWait)
+	var attrs []slog.Attr
+	counters := s.proxy.Counters()
+	if s.draining {
+		attrs = append(attrs, slog.Uint64("cut", drainedSessions(counters)-s.drained))
+	}
+	if lost := s.access.end(deadline) + counters.DroppedRecords; lost > 0 {
+		attrs = append(attrs, slog.Uint64("records_lost", lost))
+	}
+	if served {
+		s.log.LogAttrs(context.Background(), slog.LevelInfo, "stopped", attrs...)
+	}
+	// What is left of the second, and a moment for the line above.
+	s.stderr.end(deadline.Add(flushWait / 10))
+}
+
+// drainedSessions counts the sessions that ended as drained.
+func drainedSessions(c proxy.Counters) uint64 {
+	var n uint64
+	for _, outcomes := range c.Sessions {
+		n += outcomes[proxy.Drained]
+	}
+	return n
 }
 
 // start puts the first configuration into force.
@@ -156,19 +197,32 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.commit(ready, hosts, answers)
+	_, _ = s.commit(ready, hosts, answers) // nothing was before
 	bound := s.proxy.Bound()
 	for _, b := range bound {
 		s.log.Info("listening", slog.String("listener", b.Listener), slog.String("address", b.Address))
 	}
-	for _, w := range pl.problems.Warnings() {
-		s.log.Warn("configuration", slog.String("warning", w.String()))
-	}
+	s.warn(pl, nil)
 	s.log.Info("ready", slog.Int("loops", s.loops), slog.Int("routes", len(pl.config.Routes)), slog.Int("pools", len(pl.config.Pools)))
 	if s.o.Ready != nil {
 		s.o.Ready(bound)
 	}
 	return nil
+}
+
+// warn logs the warnings of a plan, those of before left out. What is wrong with the
+// age of a certificate is told each time.
+func (s *Server) warn(pl, before *plan) {
+	for _, w := range pl.problems.Warnings() {
+		switch {
+		case slices.Contains(pl.aged, w):
+			s.log.Warn("certificate is not valid now, clients will refuse it", slog.String("warning", w.String()))
+		case before == nil || !slices.ContainsFunc(before.problems, func(p config.Problem) bool {
+			return p.Warning && p.Text == w.Text && p.Pos.File == w.Pos.File
+		}):
+			s.log.Warn("configuration", slog.String("warning", w.String()))
+		}
+	}
 }
 
 // obey does what signals say until ctx is done or one has ended the server.
@@ -193,6 +247,7 @@ func (s *Server) drain(ctx context.Context, sig os.Signal, signals <-chan os.Sig
 	s.mu.Lock()
 	wait := s.plan.config.Timeouts.Drain
 	s.mu.Unlock()
+	s.draining, s.drained = true, drainedSessions(s.proxy.Counters())
 	s.log.Info("draining", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()), slog.String("timeout", wait.String()))
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -264,8 +319,12 @@ func listenProblem(c *config.Config, err error) error {
 		}
 	}
 	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && strings.HasPrefix(l.Address, "unix:"):
+		p.Hint = "another process listens there; ss -lxp shows which"
 	case errors.Is(err, syscall.EADDRINUSE):
 		p.Hint = "another process listens there; ss -ltnp shows which"
+	case errors.Is(err, syscall.EACCES) && strings.HasPrefix(l.Address, "unix:"):
+		p.Hint = "let the user that runs snicket write into the directory"
 	case errors.Is(err, syscall.EACCES):
 		p.Hint = "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):

@@ -28,7 +28,7 @@ func TestReload(t *testing.T) {
 	r.refused(ca, "b.test", "unrecognized name")
 
 	done := r.reload(1, a+b+pool("retries = 1\n"))
-	for _, want := range []string{"generation=2", "routes=+b.test", "pools=~web"} {
+	for _, want := range []string{"generation=2", `routes="added: b.test"`, `pools="changed: web"`} {
 		if !strings.Contains(done, want) {
 			t.Errorf("got %s, want %s in it", done, want)
 		}

@@ -45,11 +45,11 @@ func TestSessionsFor(t *testing.T) {
 
 func TestDifferenceText(t *testing.T) {
 	d := registry.Difference{Added: []string{"a", "b"}, Changed: []string{"c"}, Removed: []string{"d"}}
-	if got, want := differenceText(d), "+a +b ~c -d"; got != want {
+	if got, want := differenceText(d, "renewed"), "renewed: c; added: a, b; removed: d"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	d.Added = slices.Repeat([]string{"x"}, 11)
-	if got, want := differenceText(d), "+x +x +x +x +x +x +x +x +x +x …"; got != want {
+	d = registry.Difference{Added: slices.Repeat([]string{"x"}, 11)}
+	if got, want := differenceText(d, "changed"), "added: x, x, x, x, x, x, x, x, x, x, …"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
