@@ -236,7 +236,8 @@ type Timeouts struct {
 	Drain     time.Duration // on shutdown and for removed listeners and backends
 }
 
-// Limits bound what clients can make the process hold.
+// Limits bound what clients can make the process hold. Those of the whole process are
+// above zero; of those of one client zero is no limit.
 type Limits struct {
 	Loops            int   // event loops; 0: one per core
 	MaxConnections   int   // sessions at once; then accepting pauses

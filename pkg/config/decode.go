@@ -64,11 +64,11 @@ func (d *decoder) limits(t table) Limits {
 	)
 	l := Limits{
 		Loops:            t.int("loops", 0, 0, mostLoops),
-		MaxConnections:   t.int("max_connections", 100_000, 1, maxCount),
+		MaxConnections:   t.bound("max_connections", 100_000),
 		MaxHello:         parsed(t, "max_hello", 64<<10, parseSize),
-		MaxHellos:        t.int("max_hellos", 20_000, 1, maxCount),
+		MaxHellos:        t.bound("max_hellos", 20_000),
 		MaxHellosPerIP:   t.int("max_hellos_per_ip", 200, 0, maxCount),
-		MaxHandshakes:    t.int("max_handshakes", 1000, 1, maxCount),
+		MaxHandshakes:    t.bound("max_handshakes", 1000),
 		PerIPConnections: t.int("per_ip_connections", 0, 0, maxCount),
 		PerIPRate:        parsed(t, "per_ip_rate", Rate{}, parseRate),
 		Except:           t.prefixes("except"),

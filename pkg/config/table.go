@@ -173,6 +173,15 @@ func (t table) int(key string, byDefault, least, most int) int {
 	return int(n)
 }
 
+// bound reads a limit of the whole process, which always has one.
+func (t table) bound(key string, byDefault int) int {
+	if v := t.get(key); v != nil && v.scalar == int64(0) {
+		t.d.problem(v.pos(), fmt.Sprintf("drop it for %d, or write a number up to %d: the process as a whole has a limit", byDefault, maxCount), "%s is 0", key)
+		return byDefault
+	}
+	return t.int(key, byDefault, 1, maxCount)
+}
+
 // maxDuration bounds every duration that has no smaller bound of its own.
 const maxDuration = 365 * day
 
