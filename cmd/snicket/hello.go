@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +13,6 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,13 +25,14 @@ const helloPatience = 10 * time.Second
 func helloCommand() *cli.Command {
 	return &cli.Command{
 		Name: "hello", Usage: "decode a ClientHello",
-		ArgsUsage: "FILE (- for standard input): the first bytes of a connection, raw or in hexadecimal",
+		ArgsUsage:   "FILE (- for standard input): the first bytes of a connection, raw or in hexadecimal",
+		Description: "FILE holds " + hexForms + ".",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "listen on `ADDRESS` and decode what clients send, till Ctrl-C"},
-			&cli.BoolFlag{Name: "json", Usage: "print one JSON object for each hello"},
+			&cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print one JSON object for each hello"},
 		},
 		Action: func(c *cli.Context) error {
-			p := helloPrinter{w: c.App.Writer, json: c.Bool("json")}
+			p := &helloPrinter{w: c.App.Writer, json: c.Bool("json")}
 			switch address, file := c.String("listen"), c.Args().First(); {
 			case address != "" && c.Args().Len() == 0:
 				ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
@@ -48,7 +45,7 @@ func helloCommand() *cli.Command {
 			default:
 				f, err := os.Open(file)
 				if err != nil {
-					return err
+					return &hinted{err, "name a file that this user can read, or - for standard input"}
 				}
 				defer f.Close()
 				return decodeHello(f, p)
@@ -57,42 +54,32 @@ func helloCommand() *cli.Command {
 	}
 }
 
-func decodeHello(r io.Reader, p helloPrinter) error {
+func decodeHello(r io.Reader, p *helloPrinter) error {
 	const most = 8 * sni.DefaultMax // room for hexadecimal and one-byte records
 	b, err := io.ReadAll(io.LimitReader(r, most))
 	if err != nil {
 		return err
 	}
-	hello, err := sni.Parse(fromHex(b), 0)
+	raw := fromHex(b)
+	hello, err := sni.Parse(raw, 0)
 	if errors.Is(err, sni.ErrMore) {
-		return fmt.Errorf("the ClientHello ends too early, after %d bytes", len(fromHex(b)))
+		err = fmt.Errorf("the ClientHello ends too early, after %d bytes", len(raw))
+		return &hinted{err, "capture all of what the client sends first; accepted are " + hexForms}
 	}
 	if err != nil {
-		return err
+		return explainBytes(raw, err)
 	}
 	return p.print("", hello)
 }
 
-// fromHex decodes b if it is hexadecimal, with any white space, and else returns it.
-func fromHex(b []byte) []byte {
-	digits := bytes.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return -1
-		}
-		return r
-	}, b)
-	raw := make([]byte, hex.DecodedLen(len(digits)))
-	if _, err := hex.Decode(raw, digits); err != nil {
-		return b
-	}
-	return raw
-}
-
 // listenForHellos prints the hello of each client and refuses it, until ctx is done.
-func listenForHellos(ctx context.Context, address string, p helloPrinter, stderr io.Writer) error {
+func listenForHellos(ctx context.Context, address string, p *helloPrinter, stderr io.Writer) error {
 	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &hinted{err, "another process listens there; ss -ltnp shows which"}
+	case err != nil:
+		return &hinted{err, "write an address and a port that are free here, such as 127.0.0.1:8443"}
 	}
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	defer l.Close()
@@ -112,7 +99,7 @@ func listenForHellos(ctx context.Context, address string, p helloPrinter, stderr
 	}
 }
 
-func receiveHello(conn net.Conn, p helloPrinter) error {
+func receiveHello(conn net.Conn, p *helloPrinter) error {
 	if err := conn.SetDeadline(time.Now().Add(helloPatience)); err != nil {
 		return err
 	}
@@ -132,7 +119,7 @@ func receiveHello(conn net.Conn, p helloPrinter) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return explainBytes(buf, err)
 		}
 		if err := p.print(conn.RemoteAddr().String(), hello); err != nil {
 			return err
@@ -144,8 +131,9 @@ func receiveHello(conn net.Conn, p helloPrinter) error {
 
 // helloPrinter writes hellos for people, or as JSON.
 type helloPrinter struct {
-	w    io.Writer
-	json bool
+	w       io.Writer
+	json    bool
+	printed int
 }
 
 // helloText is a hello in words. Its field names are the keys of the JSON form.
@@ -166,17 +154,17 @@ type helloText struct {
 func textOf(client string, h *sni.Hello) helloText {
 	t := helloText{
 		Client: client, SNI: h.ServerName, ALPN: append([]string{}, h.ALPN...),
-		CipherSuites: words(h.CipherSuites, tls.CipherSuiteName),
-		Groups:       words(h.Groups, func(v uint16) string { return tls.CurveID(v).String() }),
-		KeyShares:    words(h.KeyShares, func(v uint16) string { return tls.CurveID(v).String() }),
-		Signatures:   words(h.SignatureSchemes, func(v uint16) string { return tls.SignatureScheme(v).String() }),
+		CipherSuites: words(h.CipherSuites, suiteName),
+		Groups:       words(h.Groups, groupName),
+		KeyShares:    words(h.KeyShares, groupName),
+		Signatures:   words(h.SignatureSchemes, signatureName),
 		ECH:          h.ECH, JA4: h.JA4(), Bytes: h.Len,
 	}
 	versions := h.Versions
 	if len(versions) == 0 {
 		versions = []uint16{h.LegacyVersion}
 	}
-	t.Versions = words(versions, tls.VersionName)
+	t.Versions = words(versions, versionName)
 	return t
 }
 
@@ -192,11 +180,15 @@ func words(values []uint16, name func(uint16) string) []string {
 	return out
 }
 
-func (p helloPrinter) print(client string, h *sni.Hello) error {
+func (p *helloPrinter) print(client string, h *sni.Hello) error {
 	t := textOf(client, h)
 	if p.json {
 		return json.NewEncoder(p.w).Encode(t)
 	}
+	if p.printed > 0 {
+		fmt.Fprintln(p.w)
+	}
+	p.printed++
 	w := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	row := func(key string, values ...string) {
 		text := strings.Join(values, ", ")

@@ -23,7 +23,7 @@ func TestListenForHellos(t *testing.T) {
 	defer reader.Close()
 	var shown bytes.Buffer
 	done := make(chan error, 1)
-	go func() { done <- listenForHellos(ctx, "127.0.0.1:0", helloPrinter{w: &shown}, writer) }()
+	go func() { done <- listenForHellos(ctx, "127.0.0.1:0", &helloPrinter{w: &shown}, writer) }()
 	var address string
 	if _, err := fmt.Fscanf(reader, "listening on %s\n", &address); err != nil {
 		t.Fatal(err)
