@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -18,7 +19,7 @@ func checkCommand() *cli.Command {
 		Name: "check", Usage: "say everything that is wrong with a configuration",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "effective", Usage: "print the configuration with every default written out"},
+			&cli.BoolFlag{Name: "effective", DisableDefaultText: true, Usage: "print the configuration with every default written out"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
@@ -60,6 +61,9 @@ func explainCommand() *cli.Command {
 			}
 			path := c.String("config")
 			e, err := server.Explain(path, q)
+			if none, ok := errors.AsType[*server.NoListenerError](err); ok {
+				return &hinted{err, "there is " + strings.Join(none.Declared, ", ")}
+			}
 			if err != nil {
 				return configError(c, path, err)
 			}
@@ -77,13 +81,13 @@ func query(c *cli.Context) (server.Query, error) {
 	if name := c.Args().First(); name != "-" {
 		q.Name = strings.ToLower(strings.TrimSuffix(name, "."))
 		if err := sni.CheckName(q.Name); err != nil {
-			return q, usage("%q: %w", name, err)
+			return q, usageHint("write a host name, such as www.example.com, or - for a hello without one", "%q: %w", name, err)
 		}
 	}
 	if from := c.String("from"); from != "" {
 		ip, err := netip.ParseAddr(from)
 		if err != nil {
-			return q, usage("--from %q: no IP address", from)
+			return q, usageHint("write one address, such as 192.0.2.7 or 2001:db8::7", "--from %q: no IP address", from)
 		}
 		q.From = ip.Unmap()
 	}
@@ -98,6 +102,10 @@ func printExplanation(c *cli.Context, q server.Query, e server.Explained) error 
 	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
 	if e.Pattern == "" {
 		fmt.Fprintf(w, "%s matches no host on listener %s\n", name, e.Listener)
+		fmt.Fprintf(w, "  looked at the routes there: %s\n", list(e.Looked))
+		for _, o := range e.Others {
+			fmt.Fprintf(w, "  listener %s has %q for it: --listener %s\n", o.Listener, o.Pattern, o.Listener)
+		}
 	} else {
 		fmt.Fprintf(w, "%s matches %q on listener %s\n", name, e.Pattern, e.Listener)
 	}
@@ -117,4 +125,16 @@ func printExplanation(c *cli.Context, q server.Query, e server.Explained) error 
 	}
 	_, err := fmt.Fprintf(c.App.Writer, "outcome: %v to pool %s\n", e.Route.Mode, e.Route.Pool.Name)
 	return err
+}
+
+// list is at most ten names, separated by commas.
+func list(names []string) string {
+	const most = 10
+	switch n := len(names); {
+	case n == 0:
+		return "none"
+	case n > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n-most)
+	}
+	return strings.Join(names, ", ")
 }

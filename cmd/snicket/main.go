@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime/debug"
 
@@ -50,16 +51,22 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Name:        "snicket",
 		Usage:       "route TLS connections by server name",
 		Version:     buildVersion(),
-		HideVersion: true, // it is a command
+		HideVersion: true, // it is a command; --version and -v are flags below
 		Reader:      stdin, Writer: stdout, ErrWriter: stderr,
 		Commands: []*cli.Command{
 			demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand(), versionCommand(),
+		},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", DisableDefaultText: true},
 		},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,
 		Action: func(c *cli.Context) error {
 			if name := c.Args().First(); name != "" {
 				return usage("unknown command %q", name)
+			}
+			if c.Bool("version") {
+				return printVersion(c)
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -78,7 +85,12 @@ type usageError struct{ error }
 func (e *usageError) Unwrap() error { return e.error }
 
 func usage(format string, args ...any) error {
-	return &hinted{&usageError{fmt.Errorf(format, args...)}, "snicket help lists the commands, snicket COMMAND --help its flags"}
+	return usageHint("snicket help lists the commands, snicket COMMAND --help its flags", format, args...)
+}
+
+// usageHint is usage with a hint of its own.
+func usageHint(hint, format string, args ...any) error {
+	return &hinted{&usageError{fmt.Errorf(format, args...)}, hint}
 }
 
 // hinted is an error with what to do about it.
@@ -112,8 +124,11 @@ func configError(c *cli.Context, path string, err error) error {
 	if !ok {
 		return err
 	}
-	if _, statErr := os.Stat(path); errors.Is(statErr, os.ErrNotExist) {
+	switch reason := unreadable(path); {
+	case errors.Is(reason, fs.ErrNotExist):
 		return &hinted{fmt.Errorf("%s: no such file", path), "write one, or name another by -c FILE; snicket demo needs none"}
+	case errors.Is(reason, fs.ErrPermission):
+		return &hinted{fmt.Errorf("%s: permission denied", path), "let this user read the file and enter its directories, or run snicket as one who may"}
 	}
 	n := 0
 	for _, p := range bad.Problems {
@@ -122,10 +137,25 @@ func configError(c *cli.Context, path string, err error) error {
 			n++
 		}
 	}
+	const hint = "each line above names the place and what to do there"
 	if n == 1 {
-		return fmt.Errorf("%s: 1 problem", path)
+		return &hinted{fmt.Errorf("%s: 1 problem", path), hint}
 	}
-	return fmt.Errorf("%s: %d problems", path, n)
+	return &hinted{fmt.Errorf("%s: %d problems", path, n), hint}
+}
+
+// unreadable is why a file cannot be opened.
+func unreadable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return nil
 }
 
 func versionCommand() *cli.Command {
@@ -135,10 +165,14 @@ func versionCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(c.App.Writer, "snicket "+buildVersion())
-			return err
+			return printVersion(c)
 		},
 	}
+}
+
+func printVersion(c *cli.Context) error {
+	_, err := fmt.Fprintln(c.App.Writer, "snicket "+buildVersion())
+	return err
 }
 
 // buildVersion is what the linker was told, or else what the go command knows.

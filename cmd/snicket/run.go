@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,31 +41,40 @@ func runCommand() *cli.Command {
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "demo", Usage: "show all three modes on loopback; needs no file",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "once", Usage: "end after the self-test"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "once", DisableDefaultText: true, Usage: "end after the self-test"}},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
 			signals, stop := listenForSignals()
 			defer stop()
-			return demo.Run(c.Context, demo.Options{
+			err := demo.Run(c.Context, demo.Options{
 				Stdout: c.App.Writer, Stderr: c.App.ErrWriter,
 				Once: c.Bool("once"), Signals: signals, Started: makeRoomFor,
 			})
+			if path, ok := errors.AsType[*fs.PathError](err); ok && strings.HasPrefix(path.Path, os.TempDir()) {
+				return &hinted{err, "it needs a directory for temporary files: set TMPDIR to one that this user can write into"}
+			}
+			return err
 		},
 	}
 }
 
+// endingGrace is how long a process that was told to end at once may still take, for
+// the last lines of its logs.
+const endingGrace = 2 * time.Second
+
 // listenForSignals begins to take the signals a server obeys, and to survive a
 // reader of the logs that goes away. Two of those that end it are passed on, to drain
-// and to end at once; the third is the system's, which ends a process whatever it
-// waits for.
+// and to end at once. Behind the second stands the system: after endingGrace, or at a
+// third, the process is gone whatever it waits for.
 func listenForSignals() (signals <-chan os.Signal, stop func()) {
 	caught, passed, done := make(chan os.Signal, 8), make(chan os.Signal, 8), make(chan struct{})
 	signal.Notify(caught, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGPIPE)
 	go func() { // ends by stop
 		endings := 0
+		var late <-chan time.Time
 		for {
 			select {
 			case sig := <-caught:
@@ -70,11 +83,14 @@ func listenForSignals() (signals <-chan os.Signal, stop func()) {
 				}
 				if endings == 2 {
 					signal.Reset(syscall.SIGTERM, syscall.SIGINT)
+					late = time.After(endingGrace)
 				}
 				select {
 				case passed <- sig:
 				default: // it is behind by eight reloads, which are as good as one
 				}
+			case <-late:
+				os.Exit(exitFailed)
 			case <-done:
 				return
 			}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/proxy"
@@ -31,10 +30,25 @@ type Query struct {
 type Explained struct {
 	proxy.Explanation
 	Listener string
+	Looked   []string // the routes of that listener, where no host matches
+	Others   []Other  // where one does, in that case
 }
 
+// Other is a listener that has a host for the name.
+type Other struct{ Listener, Pattern string }
+
+// NoListenerError says that a query names a listener that the configuration does not
+// have.
+type NoListenerError struct {
+	Name     string
+	Declared []string
+}
+
+// Error names the listener alone.
+func (e *NoListenerError) Error() string { return fmt.Sprintf("no listener %q", e.Name) }
+
 // Explain says which route of the configuration in path a hello would take. The
-// error is a *[ConfigError], or one about the query.
+// error is a *[ConfigError] or a *[NoListenerError].
 func Explain(path string, q Query) (Explained, error) {
 	pl := build(path, nil, buildOptions{serving: true})
 	if pl.problems.Err() != nil {
@@ -52,9 +66,23 @@ func Explain(path string, q Query) (Explained, error) {
 		return Explained{}, err
 	}
 	if !slices.Contains(names, q.Listener) {
-		return Explained{}, fmt.Errorf("no listener %q: there is %s", q.Listener, strings.Join(names, ", "))
+		return Explained{}, &NoListenerError{q.Listener, names}
 	}
-	return Explained{table.Explain(q.Listener, q.Name, q.ALPN, q.From), q.Listener}, nil
+	e := Explained{Explanation: table.Explain(q.Listener, q.Name, q.ALPN, q.From), Listener: q.Listener}
+	if e.Pattern != "" {
+		return e, nil
+	}
+	for _, r := range pl.state.Routes {
+		if slices.Contains(r.Listeners, q.Listener) {
+			e.Looked = append(e.Looked, r.Name)
+		}
+	}
+	for _, name := range names {
+		if other := table.Explain(name, q.Name, q.ALPN, q.From); other.Pattern != "" {
+			e.Others = append(e.Others, Other{name, other.Pattern})
+		}
+	}
+	return e, nil
 }
 
 // ConfigError is a configuration that cannot be run.
