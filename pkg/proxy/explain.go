@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -46,10 +47,7 @@ func (t *Table) Explain(listener, name string, alpn []string, from netip.Addr) E
 	for _, r := range candidates {
 		e.Verdicts = append(e.Verdicts, Verdict{Route: r, Won: r == e.Route, Why: e.why(r, takers, offered(alpn), from)})
 	}
-	others := map[string][]*Route{}
-	for pattern, routes := range m.All() {
-		others[pattern] = routes
-	}
+	others := maps.Collect(m.All())
 	for _, less := range patternsFor(name) {
 		if less == pattern {
 			continue

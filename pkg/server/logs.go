@@ -176,7 +176,7 @@ func (a *accessLog) write(r *proxy.Record) {
 // redirect puts t into force and returns the former target, which has got all that
 // was written before and is to be retired.
 func (a *accessLog) redirect(t accessTarget) (former accessTarget) {
-	var w io.Writer = io.Discard
+	w := io.Writer(io.Discard)
 	if t.outlet != nil {
 		w = t.outlet
 	}

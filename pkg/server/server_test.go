@@ -154,16 +154,26 @@ func TestRunCannotListen(t *testing.T) {
 	lab.Leaks(t)
 	taken := lab.Listen(t, "127.0.0.1:0")
 	defer taken.Close()
-	text := fmt.Sprintf("[listeners.https]\naddress = %q\n", taken.Addr()) + passthrough("a.test", "127.0.0.1:9")
-	path := lab.WriteFile(t, t.TempDir()+"/snicket.toml", []byte(text))
-	s, err := server.New(path, server.Options{})
+	socket := t.TempDir() + "/taken.sock"
+	local, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.Run(context.Background(), nil)
-	var bad *server.ConfigError
-	if !errors.As(err, &bad) || bad.Problems[0].Pos.Line != 2 {
-		t.Errorf("got %v, want a problem at line 2", err)
+	defer local.Close()
+	for address, hint := range map[string]string{
+		taken.Addr().String(): "ss -ltnp", "unix:" + socket: "ss -lxp", "192.0.2.1:0": "no interface",
+	} {
+		text := fmt.Sprintf("[listeners.https]\naddress = %q\n", address) + passthrough("a.test", "127.0.0.1:9")
+		path := lab.WriteFile(t, t.TempDir()+"/snicket.toml", []byte(text))
+		s, err := server.New(path, server.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Run(context.Background(), nil)
+		var bad *server.ConfigError
+		if !errors.As(err, &bad) || bad.Problems[0].Pos.Line != 2 || !strings.Contains(bad.Problems[0].Hint, hint) {
+			t.Errorf("%s: got %v, want a problem at line 2 and a hint of %s", address, err, hint)
+		}
 	}
 }
 
