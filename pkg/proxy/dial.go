@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"errors"
+	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -73,11 +75,11 @@ func (s *session) dial(t *Target) error {
 	s.b.fd = int32(fd)
 	if s.armed = t.Address.Unix(); !s.armed {
 		loop.SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		if err := w.turn.bind(s.pool, t.Address, fd); err != nil {
+		if err := w.turn.bind(s.choice.via, t.Address, fd); err != nil {
 			return err
 		}
 	}
-	w.l.Set(&s.timer, now+s.pool.DialTimeout, s)
+	w.l.Set(&s.timer, now+s.choice.via.DialTimeout, s)
 	switch errno := t.Address.Connect(fd); errno {
 	case 0, unix.EINPROGRESS:
 		tok, err := w.l.Add(fd, (*backendEnd)(s))
@@ -112,7 +114,7 @@ func (e *dialError) Unwrap() error { return e.errno }
 // out.
 func (s *session) waitBacklog(now time.Duration) {
 	if s.dialUntil == 0 {
-		s.dialUntil = now + s.pool.DialTimeout
+		s.dialUntil = now + s.choice.via.DialTimeout
 	}
 	s.w.l.Set(&s.timer, min(now+backlogPause, s.dialUntil), s)
 }
@@ -135,7 +137,7 @@ func (s *session) dialExpired(now time.Duration) {
 			return
 		}
 		s.b.tok = tok
-		s.w.l.Set(&s.timer, now+s.pool.DialTimeout, s)
+		s.w.l.Set(&s.timer, now+s.choice.via.DialTimeout, s)
 	default:
 		s.dialUntil = 0
 		s.redial(&dialError{"connect", errno})
@@ -164,9 +166,9 @@ func (s *session) connected(ev loop.Events) {
 	w := s.w
 	s.dialDone = w.l.Clock()
 	first, size := s.peek.buf, 0
-	if s.pool.ProxyProtocol != 0 {
+	if s.choice.via.ProxyProtocol != 0 {
 		out := s.proxyHeader()
-		if s.pool.TLVs.ALPN && !strings.Contains(s.alpn, ",") {
+		if s.choice.via.TLVs.ALPN && !strings.Contains(s.alpn, ",") {
 			out.ALPN = s.alpn
 		}
 		header, err := proxyheader.Append(w.header[:0], out)
@@ -186,15 +188,30 @@ func (s *session) connected(ev loop.Events) {
 // proxyHeader is what the backend is told of the client, whatever the mode. The
 // destination is the address that the client connected to.
 func (s *session) proxyHeader() proxyheader.Out {
-	out := proxyheader.Out{Version: s.pool.ProxyProtocol, Source: s.client, Destination: s.local}
-	if s.pool.TLVs.Authority {
+	if !s.local.IsValid() && s.client.IsValid() {
+		s.local = s.arrivedAt()
+	}
+	out := proxyheader.Out{Version: s.choice.via.ProxyProtocol, Source: s.client, Destination: s.local}
+	if s.choice.via.TLVs.Authority {
 		out.Authority = s.sni
 	}
-	if s.pool.TLVs.UniqueID {
+	if s.choice.via.TLVs.UniqueID {
 		out.UniqueID = s.id.Append(nil)
 	}
-	out.CRC32C = s.pool.TLVs.CRC32C
+	out.CRC32C = s.choice.via.TLVs.CRC32C
 	return out
+}
+
+// arrivedAt is the address of ours that the client connected to.
+func (s *session) arrivedAt() netip.AddrPort {
+	if s.term == nil {
+		return loop.LocalAddr(int(s.c.fd))
+	}
+	if a, ok := s.term.conn.LocalAddr().(*net.TCPAddr); ok {
+		at := a.AddrPort()
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	}
+	return netip.AddrPort{}
 }
 
 // clientWhileDialing notes a client that goes away before its backend is there.

@@ -167,9 +167,6 @@ func (s *session) took(h *sni.Hello, b []byte) {
 		p := s.peek
 		p.buf = p.buf[:copy(p.buf, p.buf[s.header:])]
 	}
-	if s.pool.ProxyProtocol != 0 && !s.local.IsValid() {
-		s.local = loop.LocalAddr(int(s.c.fd))
-	}
 	s.w.l.Cancel(&s.timer)
 	if s.route.Mode == Terminate {
 		s.terminate()

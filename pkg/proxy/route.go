@@ -37,7 +37,8 @@ func (s *session) findRoute(h *sni.Hello) Outcome {
 // A choice is the search of one session for a backend. Both branches of the way
 // make it, the passthrough on its loop and the terminated in its goroutine.
 type choice struct {
-	pool    *Pool
+	pool    *Pool // of the route
+	via     *Pool // by whose settings the backend is reached
 	pick    balancer.Pick
 	b       atomic.Pointer[balancer.Backend] // counted, until failed or release
 	retries int
@@ -56,7 +57,7 @@ func (t *Target) unreachable() error {
 
 // start begins the search of a session that has its route.
 func (c *choice) start(s *session) {
-	c.pool = s.pool
+	c.pool, c.via = s.pool, s.pool
 	c.pick = balancer.Pick{Client: s.client.Addr(), Name: s.sni}
 }
 
@@ -72,7 +73,11 @@ func (c *choice) next() (*Target, Outcome) {
 	}
 	c.retries = len(c.pick.Tried)
 	c.b.Store(b)
-	return b.Value().(*Target), OK
+	t := b.Value().(*Target)
+	if c.via = c.pool; t.Pool != nil {
+		c.via = t.Pool
+	}
+	return t, OK
 }
 
 // failed gives back a backend that could not be reached, and tells who keeps the

@@ -156,6 +156,11 @@ type TLVs struct {
 type Target struct {
 	Name    string // for the log; the backend's name within its pool
 	Address *loop.Address
+	// Pool holds the settings that this backend is reached by. They travel with
+	// it: successive States share a pool's balancer, so a session that holds the
+	// older Pool may be given a backend of the newer one, and must not speak
+	// plain text to what is to be spoken to in TLS. Nil: the session's own Pool.
+	Pool *Pool
 	// Unreachable tells why there is no Address, for a host name that does not
 	// resolve.
 	Unreachable error

@@ -23,6 +23,7 @@ type plan struct {
 	state    proxy.State
 	shared   *shared
 	probes   map[string]probeSecrets // by pool
+	pools    map[string]*proxy.Pool
 	secrets  *secrets
 	aged     config.Problems // those of problems about the age of certificates
 }
@@ -123,7 +124,6 @@ func limits(l *config.Limits) proxy.Limits {
 type builder struct {
 	*plan
 	failed func(pool, id string, err error)
-	byName map[string]*proxy.Pool
 }
 
 func (b *builder) listeners() []proxy.Listener {
@@ -143,7 +143,7 @@ func (b *builder) listeners() []proxy.Listener {
 }
 
 func (b *builder) pools() {
-	b.byName = map[string]*proxy.Pool{}
+	b.plan.pools = map[string]*proxy.Pool{}
 	b.probes = map[string]probeSecrets{}
 	for i := range b.config.Pools {
 		p := &b.config.Pools[i]
@@ -162,7 +162,7 @@ func (b *builder) pools() {
 				InsecureSkipVerify: p.TLS.InsecureSkipVerify, Certificate: own.certificate,
 			})
 		}
-		b.byName[p.Name], b.probes[p.Name] = pool, own
+		b.plan.pools[p.Name], b.probes[p.Name] = pool, own
 	}
 }
 
@@ -191,7 +191,7 @@ func (b *builder) routes() {
 		r := &b.config.Routes[i]
 		route := &proxy.Route{
 			Name: r.Name, ALPN: r.ALPN, From: r.From, DenyFrom: r.DenyFrom, Listeners: r.Listeners,
-			Mode: modeOf(r.Mode), Pool: b.byName[r.Pool], MaxConnections: r.MaxConnections,
+			Mode: modeOf(r.Mode), Pool: b.plan.pools[r.Pool], MaxConnections: r.MaxConnections,
 			Idle: r.Timeouts.Idle, Fin: r.Timeouts.Fin, Handshake: r.Timeouts.Handshake,
 			Active: b.shared.routes[r.Name],
 		}
@@ -199,7 +199,7 @@ func (b *builder) routes() {
 			route.Hosts = append(route.Hosts, h.Pattern)
 		}
 		if r.Mode == config.Terminate {
-			route.TLS = b.secrets.terminator(r, common)
+			route.TLS = b.secrets.terminator(r, common, b.config.TLS.Incomplete)
 		}
 		b.state.Routes = append(b.state.Routes, route)
 	}

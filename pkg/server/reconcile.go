@@ -18,7 +18,12 @@ import (
 type applied struct {
 	pool     *config.Pool
 	backends []*registry.Backend
+	via      *proxy.Pool // how the backends are reached
 	balancer *balancer.Pool
+	// specs are the balancer's members: those of backends, and, until dismissed,
+	// former ones.
+	specs     []balancer.Spec
+	dismissed bool
 	// broken tells of backends that cannot be dialled, and why, by ID.
 	broken map[string]string
 	// logged is the state last told to the operator, by ID.
@@ -31,7 +36,7 @@ func (s *Server) follow(ctx context.Context) error {
 	for {
 		s.mu.Lock()
 		v := s.registry.View()
-		s.reconcileLocked(v)
+		s.reconcileLocked(v, true)
 		s.mu.Unlock()
 		if v.Wait(ctx) != nil {
 			return nil
@@ -41,20 +46,23 @@ func (s *Server) follow(ctx context.Context) error {
 
 // reconcileLocked makes the balancers and the checker what v says. It is level-
 // triggered: it may be called at any time, and does again what it finds undone.
-// The caller holds mu.
-func (s *Server) reconcileLocked(v *registry.View) {
+// Without dismiss it adds and changes, and lets nothing go yet: a session may still
+// come by the former table. The caller holds mu.
+func (s *Server) reconcileLocked(v *registry.View, dismiss bool) {
 	generation := v.Meta().Generation
 	probesChanged := generation != s.probed
 	present := map[string]bool{}
 	for _, pool := range v.Pools() {
 		present[pool.Name] = true
-		if s.reconcilePool(v, pool) {
+		if s.reconcilePool(v, pool, dismiss) {
 			probesChanged = true
 		}
 	}
 	for name, a := range s.applied {
-		if !present[name] {
-			s.endLater(name, removedBy(a.balancer, nil))
+		if dismiss && !present[name] {
+			// Sessions that hold the pool, such as one in its handshake, still
+			// get a backend of it until they have had their time.
+			s.endLater(name, idsOf(a.specs), a.balancer)
 			delete(s.applied, name)
 			probesChanged = true
 		}
@@ -67,7 +75,7 @@ func (s *Server) reconcileLocked(v *registry.View) {
 
 // reconcilePool brings one pool up to date and reports whether its probes may have
 // to change.
-func (s *Server) reconcilePool(v *registry.View, pool *config.Pool) (changed bool) {
+func (s *Server) reconcilePool(v *registry.View, pool *config.Pool, dismiss bool) (changed bool) {
 	a := s.applied[pool.Name]
 	common := s.plan.shared.pools[pool.Name]
 	if a == nil || a.balancer != common.balancer {
@@ -75,13 +83,16 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool) (changed boo
 		s.applied[pool.Name] = a
 		changed = true
 	}
-	backends := v.Backends(pool.Name)
-	if !slices.Equal(backends, a.backends) {
+	backends, via := v.Backends(pool.Name), s.plan.pools[pool.Name]
+	if via != a.via || !slices.Equal(backends, a.backends) || dismiss && !a.dismissed {
 		changed = true
-		a.backends = backends
-		specs, broken := specsOf(backends)
-		a.broken = broken
-		s.endLater(pool.Name, removedBy(a.balancer, specs))
+		specs, broken := specsOf(backends, via)
+		if !dismiss {
+			specs = append(specs, without(a.specs, specs)...)
+		}
+		a.backends, a.via, a.broken, a.specs, a.dismissed = backends, via, broken, specs, dismiss
+		_, removed := a.balancer.Update(specs)
+		s.endLater(pool.Name, removed, nil)
 		for _, b := range backends {
 			s.endNever(targetID(pool.Name, b.ID))
 		}
@@ -113,17 +124,29 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool) (changed boo
 	return changed
 }
 
-// removedBy updates a pool and returns the IDs that are gone.
-func removedBy(p *balancer.Pool, specs []balancer.Spec) []string {
-	_, removed := p.Update(specs)
-	return removed
+// without returns those of specs whose ID is not among others.
+func without(specs, others []balancer.Spec) []balancer.Spec {
+	ids := map[string]bool{}
+	for _, o := range others {
+		ids[o.ID] = true
+	}
+	return slices.DeleteFunc(slices.Clone(specs), func(s balancer.Spec) bool { return ids[s.ID] })
 }
 
-// specsOf turns rows into the balancer's form, and says which cannot be dialled.
-func specsOf(backends []*registry.Backend) (specs []balancer.Spec, broken map[string]string) {
+func idsOf(specs []balancer.Spec) []string {
+	ids := make([]string, len(specs))
+	for i, s := range specs {
+		ids[i] = s.ID
+	}
+	return ids
+}
+
+// specsOf turns rows into the balancer's form, each with the way to reach it, and
+// says which cannot be dialled.
+func specsOf(backends []*registry.Backend, via *proxy.Pool) (specs []balancer.Spec, broken map[string]string) {
 	broken = map[string]string{}
 	for _, b := range backends {
-		target := &proxy.Target{Name: b.ID}
+		target := &proxy.Target{Name: b.ID, Pool: via}
 		switch {
 		case b.Unresolved != "":
 			target.Unreachable = errorText(b.Unresolved)
@@ -176,8 +199,8 @@ func (s *Server) targets(v *registry.View, generation uint64) []health.Target {
 }
 
 // endLater ends the sessions of removed backends when they have had their time to
-// drain.
-func (s *Server) endLater(pool string, ids []string) {
+// drain, and empties whole, the balancer of a pool that is gone altogether.
+func (s *Server) endLater(pool string, ids []string, whole *balancer.Pool) {
 	for _, id := range ids {
 		key := targetID(pool, id)
 		s.endNever(key)
@@ -188,6 +211,9 @@ func (s *Server) endLater(pool string, ids []string) {
 			defer s.mu.Unlock()
 			if s.ending[key] == t { // neither back, nor the server at its end
 				delete(s.ending, key)
+				if whole != nil {
+					whole.Update(nil)
+				}
 				s.proxy.EndBackend(pool, id)
 			}
 		})

@@ -68,8 +68,12 @@ func (s *Server) commit(r *prepared, hosts []string, answers map[string]answer) 
 	s.learnLocked(hosts, answers)
 	s.plan = r.plan
 	changes := s.registry.Declare(r.plan.config, backendRows(r.plan.config, s.names), time.Now())
-	s.reconcileLocked(s.registry.View())
+	// What is new is there before the first session can be sent to it, and what
+	// is gone stays until none can be.
+	view := s.registry.View()
+	s.reconcileLocked(view, false)
 	r.change.Commit()
+	s.reconcileLocked(view, true)
 	return changes, former
 }
 
