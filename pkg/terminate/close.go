@@ -2,17 +2,13 @@ package terminate
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
 )
 
 // flushLimit bounds the wait for the last bytes before a RST where there is no
-// fin timeout; politeLimit bounds the write of a close_notify at a drain.
-const (
-	flushLimit  = 30 * time.Second
-	politeLimit = time.Second
-)
+// fin timeout.
+const flushLimit = 30 * time.Second
 
 // stream returns where the plain text of the side is read and written.
 func (s Side) stream() io.ReadWriter {
@@ -57,33 +53,13 @@ func (r *relay) close(ctx context.Context, result Result) {
 		_ = backend.Conn.Abort()
 		r.flush(ctx, client.Conn)
 		_ = client.Conn.Abort()
-	case Canceled:
-		if errors.Is(result.Err, ErrDrain) {
-			client.closePolitely(r.down.busy)
-			backend.closePolitely(r.up.busy)
-			break
-		}
-		_ = client.Conn.Abort()
-		_ = backend.Conn.Abort()
-	case IdleTimeout, FinTimeout:
+	case IdleTimeout, FinTimeout, Canceled:
 		_ = client.Conn.Abort()
 		_ = backend.Conn.Abort()
 	}
 	// What is closed already stays closed; the error says only that.
 	_ = client.Conn.Close()
 	_ = backend.Conn.Close()
-}
-
-// closePolitely ends a side at a drain, in order unless bytes for it were on
-// the way.
-func (s Side) closePolitely(busy bool) {
-	if busy {
-		_ = s.Conn.Abort()
-		return
-	}
-	_ = s.Conn.raw.SetWriteDeadline(time.Now().Add(politeLimit))
-	s.closeWrite()
-	_ = s.Conn.Close()
 }
 
 // flush waits until the peer of c has acknowledged everything, since the RST

@@ -40,7 +40,6 @@ type direction struct {
 	total    *atomic.Uint64
 	passed   uint64
 
-	busy  bool  // bytes read have not all been written; read once copying is over
 	late  bool  // the backend has sent bytes since the client's end
 	cut   error // ended otherwise than in order, when that was no fault
 	lost  error // a write met that dst is gone
@@ -76,8 +75,7 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 //
 // A Unix socket knows no RST: there a cut reaches a plain backend as an end.
 //
-// When ctx ends, the session ends at once; see [Canceled]. A timeout resets
-// both sides.
+// When ctx ends, the session ends at once. That and a timeout reset both sides.
 func Relay(ctx context.Context, client, backend Side, o RelayOptions, in, out *atomic.Uint64) Result {
 	r := &relay{client: client, backend: backend, o: o, began: time.Now()}
 	r.up = direction{src: client, dst: backend, by: ByClient, total: in}
@@ -134,7 +132,6 @@ func (r *relay) pump(d *direction, src io.Reader, dst io.Writer) error {
 		n, err := src.Read(buf[:])
 		if n > 0 {
 			r.touch()
-			d.busy = true
 			d.late = d.late || d.by == ByBackend && r.clientEnded.Load()
 			m, werr := dst.Write(buf[:n])
 			d.passed += uint64(m)
@@ -145,7 +142,6 @@ func (r *relay) pump(d *direction, src io.Reader, dst io.Writer) error {
 				d.lost = werr
 				return nil
 			}
-			d.busy = false
 			r.touch()
 		}
 		if err != nil {

@@ -83,7 +83,6 @@ func TestClose(t *testing.T) {
 		{"fin", terminate.RelayOptions{Idle: time.Hour, Fin: 50 * time.Millisecond}, false, true, lingers},
 		{"fin, client blocked", terminate.RelayOptions{Idle: time.Hour, Fin: 50 * time.Millisecond}, false, true, blocks},
 		{"killed", terminate.RelayOptions{}, false, true, killed},
-		{"drained", terminate.RelayOptions{}, false, false, drained},
 	}
 	l := newLab(t)
 	for _, row := range rows {
@@ -272,12 +271,4 @@ func killed(t *testing.T, s *session) {
 	if r := s.result(t, terminate.Canceled, terminate.ByBalancer); !errors.Is(r.Err, why) {
 		t.Errorf("error %v, want the cause %v", r.Err, why)
 	}
-}
-
-func drained(t *testing.T, s *session) {
-	s.exchange()
-	s.cancel(terminate.ErrDrain)
-	s.client.expect(nil, "end")
-	s.backend.expect(nil, "end")
-	s.result(t, terminate.Canceled, terminate.ByBalancer)
 }

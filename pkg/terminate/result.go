@@ -2,13 +2,8 @@ package terminate
 
 import (
 	"crypto/tls"
-	"errors"
 	"time"
 )
-
-// ErrDrain ends, as the cause of the context of [Relay], the session as politely
-// as its state allows: see [Canceled].
-var ErrDrain = errors.New("drained")
 
 // Side is one side of a session.
 type Side struct {
@@ -49,8 +44,8 @@ const (
 	// FinTimeout: one direction had ended and the other was silent for
 	// [RelayOptions.Fin].
 	FinTimeout
-	// Canceled: the context ended. If its cause is [ErrDrain], a side to which
-	// no bytes were on the way gets an orderly end; otherwise both are reset.
+	// Canceled: the context ended; Err is its cause. Nobody can know whether the
+	// streams were whole, so both sides are reset.
 	Canceled
 )
 
