@@ -98,7 +98,7 @@ func TestResets(t *testing.T) {
 				_, _ = io.ReadFull(c, hello)
 				_, _ = io.WriteString(c, "up\n")
 				if tc.clientFin {
-					if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+					if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 						t.Errorf("the backend read %v, want the client's end", err)
 					}
 					_, _ = io.WriteString(c, "seen\n")

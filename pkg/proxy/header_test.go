@@ -150,13 +150,17 @@ func TestProxyHeaderOut(t *testing.T) {
 		{name: "v1, IPv6", version: 1, six: true},
 		{name: "v2", version: 2},
 		{name: "v2, IPv6", version: 2, six: true},
-		{name: "v2 with everything", version: 2, alpn: []string{"h2"}, ownID: true,
+		{
+			name: "v2 with everything", version: 2, alpn: []string{"h2"}, ownID: true,
 			pool: func(p *proxy.Pool) {
 				p.TLVs = proxy.TLVs{Authority: true, ALPN: true, UniqueID: true, SSL: true, CRC32C: true}
 			},
-			tlvs: map[byte]string{1: "h2", 2: "a.test"}},
-		{name: "v2, several protocols offered", version: 2, alpn: []string{"h2", "http/1.1"},
-			pool: func(p *proxy.Pool) { p.TLVs = proxy.TLVs{ALPN: true} }, tlvs: map[byte]string{}},
+			tlvs: map[byte]string{1: "h2", 2: "a.test"},
+		},
+		{
+			name: "v2, several protocols offered", version: 2, alpn: []string{"h2", "http/1.1"},
+			pool: func(p *proxy.Pool) { p.TLVs = proxy.TLVs{ALPN: true} }, tlvs: map[byte]string{},
+		},
 		{name: "passed on", version: 2, in: headerFrom(t, 1, "192.0.2.7:1234", "192.0.2.1:443"), source: "192.0.2.7:1234"},
 		{name: "passed on, mixed families", version: 2, in: headerFrom(t, 2, "[2001:db8::7]:1234", "192.0.2.1:443"), source: "[2001:db8::7]:1234"},
 	}

@@ -117,26 +117,46 @@ func TestPerIP(t *testing.T) {
 		part    int // of the next one's hello; all of it if 0
 		want    proxy.Outcome
 	}{
-		{name: "connections", clients: []string{"192.0.2.1", "192.0.2.1"}, next: "192.0.2.1", want: proxy.OverLimit,
-			limits: func(l *proxy.Limits) { l.PerIPConnections = 2 }},
-		{name: "connections of another", clients: []string{"192.0.2.1", "192.0.2.1"}, next: "192.0.2.2",
-			limits: func(l *proxy.Limits) { l.PerIPConnections = 2 }},
-		{name: "rate", clients: []string{"192.0.2.1"}, next: "192.0.2.1", want: proxy.RateLimited,
-			limits: func(l *proxy.Limits) { l.PerIPRate = proxy.Rate{N: 1, Per: time.Hour} }},
-		{name: "rate of another", clients: []string{"192.0.2.1"}, next: "192.0.2.2",
-			limits: func(l *proxy.Limits) { l.PerIPRate = proxy.Rate{N: 1, Per: time.Hour} }},
-		{name: "hellos", clients: []string{"192.0.2.1"}, hold: true, next: "192.0.2.1", part: 20, want: proxy.OverLimit,
-			limits: func(l *proxy.Limits) { l.MaxHellosPerIP = 1 }},
-		{name: "a whole hello beside", clients: []string{"192.0.2.1"}, hold: true, next: "192.0.2.1",
-			limits: func(l *proxy.Limits) { l.MaxHellosPerIP = 1 }},
-		{name: "hellos, finished", clients: []string{"192.0.2.1"}, next: "192.0.2.1",
-			limits: func(l *proxy.Limits) { l.MaxHellosPerIP = 1 }},
-		{name: "one /64", clients: []string{"2001:db8::1"}, next: "2001:db8::ffff:1", want: proxy.OverLimit,
-			limits: func(l *proxy.Limits) { l.PerIPConnections = 1 }},
-		{name: "another /64", clients: []string{"2001:db8::1"}, next: "2001:db8:0:1::1",
-			limits: func(l *proxy.Limits) { l.PerIPConnections = 1 }},
-		{name: "spared", clients: []string{"192.0.2.1"}, next: "192.0.2.1",
-			limits: func(l *proxy.Limits) { l.PerIPConnections, l.Except = 1, prefixes("192.0.2.0/24") }},
+		{
+			name: "connections", clients: []string{"192.0.2.1", "192.0.2.1"}, next: "192.0.2.1", want: proxy.OverLimit,
+			limits: func(l *proxy.Limits) { l.PerIPConnections = 2 },
+		},
+		{
+			name: "connections of another", clients: []string{"192.0.2.1", "192.0.2.1"}, next: "192.0.2.2",
+			limits: func(l *proxy.Limits) { l.PerIPConnections = 2 },
+		},
+		{
+			name: "rate", clients: []string{"192.0.2.1"}, next: "192.0.2.1", want: proxy.RateLimited,
+			limits: func(l *proxy.Limits) { l.PerIPRate = proxy.Rate{N: 1, Per: time.Hour} },
+		},
+		{
+			name: "rate of another", clients: []string{"192.0.2.1"}, next: "192.0.2.2",
+			limits: func(l *proxy.Limits) { l.PerIPRate = proxy.Rate{N: 1, Per: time.Hour} },
+		},
+		{
+			name: "hellos", clients: []string{"192.0.2.1"}, hold: true, next: "192.0.2.1", part: 20, want: proxy.OverLimit,
+			limits: func(l *proxy.Limits) { l.MaxHellosPerIP = 1 },
+		},
+		{
+			name: "a whole hello beside", clients: []string{"192.0.2.1"}, hold: true, next: "192.0.2.1",
+			limits: func(l *proxy.Limits) { l.MaxHellosPerIP = 1 },
+		},
+		{
+			name: "hellos, finished", clients: []string{"192.0.2.1"}, next: "192.0.2.1",
+			limits: func(l *proxy.Limits) { l.MaxHellosPerIP = 1 },
+		},
+		{
+			name: "one /64", clients: []string{"2001:db8::1"}, next: "2001:db8::ffff:1", want: proxy.OverLimit,
+			limits: func(l *proxy.Limits) { l.PerIPConnections = 1 },
+		},
+		{
+			name: "another /64", clients: []string{"2001:db8::1"}, next: "2001:db8:0:1::1",
+			limits: func(l *proxy.Limits) { l.PerIPConnections = 1 },
+		},
+		{
+			name: "spared", clients: []string{"192.0.2.1"}, next: "192.0.2.1",
+			limits: func(l *proxy.Limits) { l.PerIPConnections, l.Except = 1, prefixes("192.0.2.0/24") },
+		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -146,9 +166,11 @@ func TestPerIP(t *testing.T) {
 			h := start(t, s)
 			from := func(client string, hello []byte) *net.TCPConn {
 				c := h.dial()
-				header, err := proxyheader.Append(nil, proxyheader.Out{Version: 2,
+				header, err := proxyheader.Append(nil, proxyheader.Out{
+					Version:     2,
 					Source:      netip.AddrPortFrom(netip.MustParseAddr(client), 1),
-					Destination: netip.AddrPortFrom(netip.MustParseAddr(client), 443)})
+					Destination: netip.AddrPortFrom(netip.MustParseAddr(client), 443),
+				})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -25,7 +25,10 @@ type acceptor struct {
 	socks *sockets
 	fd    int
 	tok   loop.Token // NoToken while it rests
-	rest  loop.Timer
+	// retiring lets in what the queue still holds though the process is full:
+	// those clients were promised a connection, and closing would reset them.
+	retiring bool
+	rest     loop.Timer
 }
 
 // adopt starts accepting on a new socket.
@@ -44,6 +47,7 @@ func (w *worker) retire(s *sockets, drain time.Duration) {
 		if a.socks != s {
 			continue
 		}
+		a.retiring = true
 		for a.acceptBatch() {
 		}
 		a.pause()
@@ -80,7 +84,11 @@ func (a *acceptor) acceptBatch() bool {
 	w, p := a.w, a.w.p
 	live := p.live.Load()
 	for range acceptBatch {
-		if !p.enter(live.limits.MaxConnections) {
+		limit := live.limits.MaxConnections
+		if a.retiring {
+			limit = 0
+		}
+		if !p.enter(limit) {
 			w.stopAccepting()
 			return false
 		}

@@ -32,7 +32,7 @@ type terminal struct {
 	record Record
 }
 
-var errKilled = errors.New("killed")
+var errKilled = errors.New("ended from outside")
 
 // terminate hands the session to a goroutine: crypto/tls wants a net.Conn. The
 // descriptor leaves epoll first, as its registration would outlive it in the
@@ -74,11 +74,7 @@ func (s *session) terminate() {
 // kill ends the session with the outcome; the first one counts.
 func (t *terminal) kill(o Outcome) {
 	if t.killed.CompareAndSwap(0, uint32(o)+1) {
-		cause := errKilled
-		if o == Drained {
-			cause = terminate.ErrDrain
-		}
-		t.cancel(cause)
+		t.cancel(errKilled)
 	}
 }
 
@@ -157,7 +153,7 @@ func (t *terminal) handshake(ctx context.Context) (*tls.Conn, Outcome, error) {
 		case t.conn.Ended() == terminate.EndReset:
 			outcome = ClientReset
 		}
-		_ = t.conn.CloseLinger()
+		p.linger(t.conn)
 		return nil, outcome, err
 	}
 	state := client.ConnectionState()
@@ -171,6 +167,18 @@ func (t *terminal) handshake(ctx context.Context) (*tls.Conn, Outcome, error) {
 	return client, OK, nil
 }
 
+// linger closes a connection on which an alert may be on its way. That takes a
+// place among the unfinished hellos; where there is none it does not wait.
+func (p *Proxy) linger(conn *terminate.Conn) {
+	limit := int64(p.live.Load().limits.MaxHellos)
+	if p.hellos.Add(1) > limit && limit > 0 {
+		_ = conn.Close()
+	} else {
+		_ = conn.CloseLinger()
+	}
+	p.hellos.Add(-1)
+}
+
 // backend picks, dials, and says there who the client is. Everything it opened
 // is closed on an error.
 func (t *terminal) backend(ctx context.Context, client *tls.Conn) (terminate.Side, Outcome, error) {
@@ -182,13 +190,13 @@ func (t *terminal) backend(ctx context.Context, client *tls.Conn) (terminate.Sid
 	side := terminate.Side{Conn: terminate.NewConn(raw, nil)}
 	ctx, cancel := context.WithTimeout(ctx, s.route.Handshake)
 	defer cancel()
-	if s.pool.ProxyProtocol != 0 {
+	if s.choice.via.ProxyProtocol != 0 {
 		out := s.proxyHeader()
 		state := client.ConnectionState()
-		if s.pool.TLVs.ALPN {
+		if s.choice.via.TLVs.ALPN {
 			out.ALPN = state.NegotiatedProtocol
 		}
-		if s.pool.TLVs.SSL {
+		if s.choice.via.TLVs.SSL {
 			out.SSL = sslOf(&state)
 		}
 		header, err := proxyheader.Append(nil, out)
@@ -201,11 +209,11 @@ func (t *terminal) backend(ctx context.Context, client *tls.Conn) (terminate.Sid
 			return side, BackendReset, err
 		}
 	}
-	if s.pool.TLS == nil {
+	if s.choice.via.TLS == nil {
 		return side, OK, nil
 	}
 	var err error
-	side.TLS, err = s.pool.TLS.Client(ctx, side.Conn, s.sni, client.ConnectionState().NegotiatedProtocol)
+	side.TLS, err = s.choice.via.TLS.Client(ctx, side.Conn, s.sni, client.ConnectionState().NegotiatedProtocol)
 	if err != nil {
 		_ = side.Conn.Abort()
 		return side, BackendTLSFailed, err
@@ -225,7 +233,7 @@ func (t *terminal) dial(ctx context.Context) (net.Conn, Outcome) {
 			return nil, outcome
 		}
 		begun := time.Now()
-		conn, err := p.dialBlocking(ctx, s.pool, target)
+		conn, err := p.dialBlocking(ctx, s.choice.via, target)
 		if err == nil {
 			s.dialDone = time.Since(p.start)
 			return conn, OK

@@ -132,55 +132,73 @@ func TestTerminateFails(t *testing.T) {
 		want    proxy.Outcome
 		dialled bool
 	}{
-		{name: "no certificate", names: []string{"b.test"}, want: proxy.NoCertificate,
+		{
+			name: "no certificate", names: []string{"b.test"}, want: proxy.NoCertificate,
 			backend: lab.Serve(t, lab.Echo(), lab.Options{}),
 			client: func(t *testing.T, h *harness) {
 				c := h.hello("a.test")
 				alerted(t, c, 112)
 				_ = c.Close()
-			}},
-		{name: "no backend", want: proxy.NoBackend,
+			},
+		},
+		{
+			name: "no backend", want: proxy.NoBackend,
 			client: func(t *testing.T, h *harness) {
 				c := h.hello("a.test")
 				alerted(t, c, 80) // before any handshake
 				_ = c.Close()
-			}},
-		{name: "garbage behind the hello", backend: lab.Serve(t, lab.Echo(), lab.Options{}), want: proxy.ClientTLSFailed,
-			client: func(t *testing.T, h *harness) {
+			},
+		},
+		{
+			name: "garbage behind the hello", backend: lab.Serve(t, lab.Echo(), lab.Options{}), want: proxy.ClientTLSFailed,
+			client: func(_ *testing.T, h *harness) {
 				c := h.hello("a.test")
 				h.send(c, bytes.Repeat([]byte("garbage "), 100))
 				_ = c.CloseWrite()
 				_, _ = io.Copy(io.Discard, c)
-			}},
-		{name: "a client that trusts another", backend: lab.Serve(t, lab.Echo(), lab.Options{}), want: proxy.ClientTLSFailed,
+			},
+		},
+		{
+			name: "a client that trusts another", backend: lab.Serve(t, lab.Echo(), lab.Options{}), want: proxy.ClientTLSFailed,
 			client: func(t *testing.T, h *harness) {
 				c := tls.Client(h.dial(), other.client("a.test"))
 				if err := c.Handshake(); err == nil {
 					t.Error("it trusts the certificate")
 				}
 				_ = c.Close()
-			}},
-		{name: "a reset in the handshake", backend: lab.Serve(t, lab.Echo(), lab.Options{}), want: proxy.ClientReset,
-			client: func(t *testing.T, h *harness) {
+			},
+		},
+		{
+			name: "a reset in the handshake", backend: lab.Serve(t, lab.Echo(), lab.Options{}), want: proxy.ClientReset,
+			client: func(_ *testing.T, h *harness) {
 				c := h.hello("a.test")
 				_, _ = io.ReadFull(c, make([]byte, 100))
 				_ = c.SetLinger(0)
 				_ = c.Close()
-			}},
-		{name: "a mute client", backend: lab.Serve(t, lab.Echo(), lab.Options{}), want: proxy.HandshakeTimeout,
-			client: func(t *testing.T, h *harness) {
+			},
+		},
+		{
+			name: "a mute client", backend: lab.Serve(t, lab.Echo(), lab.Options{}), want: proxy.HandshakeTimeout,
+			client: func(_ *testing.T, h *harness) {
 				c := h.hello("a.test")
 				_, _ = io.Copy(io.Discard, c)
-			}},
-		{name: "a backend of another authority", tls: trusting, want: proxy.BackendTLSFailed, dialled: true,
+			},
+		},
+		{
+			name: "a backend of another authority", tls: trusting, want: proxy.BackendTLSFailed, dialled: true,
 			backend: lab.Serve(t, lab.Echo(), lab.Options{TLS: other.server(t, "a.test")}),
-			client:  gone(ca)},
-		{name: "a backend of another name", tls: trusting, want: proxy.BackendTLSFailed, dialled: true,
+			client:  gone(ca),
+		},
+		{
+			name: "a backend of another name", tls: trusting, want: proxy.BackendTLSFailed, dialled: true,
 			backend: lab.Serve(t, lab.Echo(), lab.Options{TLS: ca.server(t, "b.test")}),
-			client:  gone(ca)},
-		{name: "a plain backend", tls: trusting, want: proxy.BackendTLSFailed, dialled: true,
+			client:  gone(ca),
+		},
+		{
+			name: "a plain backend", tls: trusting, want: proxy.BackendTLSFailed, dialled: true,
 			backend: lab.Serve(t, lab.Announce("plain", nil), lab.Options{}),
-			client:  gone(ca)},
+			client:  gone(ca),
+		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
