@@ -33,9 +33,9 @@ func TestProcess(t *testing.T) {
 
 func TestProcessMark(t *testing.T) {
 	lab.Leaks(t)
-	p := lab.Start(t, lab.Command{Path: "sh", Args: []string{"-c", `trap 'echo again' HUP; echo again; while :; do sleep 0.01; done`}})
+	p := lab.Start(t, lab.Command{Path: "sh", Args: []string{"-c", `trap 'echo again' USR1; echo again; while :; do sleep 0.01; done`}})
 	_, mark := p.WaitLineAfter(0, "again")
-	p.Signal(syscall.SIGHUP)
+	p.Signal(syscall.SIGUSR1) // not SIGHUP: under nohup it is ignored for good
 	p.WaitLineAfter(mark, "again")
 	p.Kill()
 	if got := p.Wait(0); got != -1 {

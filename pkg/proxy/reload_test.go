@@ -201,6 +201,34 @@ func TestFailedBindLeavesNothing(t *testing.T) {
 	alerted(t, h.hello("a.test"), 112) // the old state runs on
 }
 
+// TestRemovedListenerServesItsQueueWhenFull is a client that was let into the
+// queue of a full process, whose listener is then removed.
+func TestRemovedListenerServesItsQueueWhenFull(t *testing.T) {
+	echo := lab.Serve(t, lab.Echo(), lab.Options{})
+	s := state(t, route("a.test", echo.Addr()))
+	s.Limits.MaxConnections = 1
+	h := start(t, s)
+	hello := lab.Hello("a.test")
+	held := h.dial()
+	h.send(held, hello)
+	if _, err := io.ReadFull(held, make([]byte, len(hello))); err != nil {
+		t.Fatal(err)
+	}
+	queued := h.dial()
+	h.send(queued, hello)
+	eventually(t, "the queue holds it", func() bool { return unread(t, h, queued) == len(hello) })
+	s.Listeners = []proxy.Listener{listener("other", "127.0.0.2:0")}
+	h.apply(s)
+	if _, err := io.ReadFull(queued, make([]byte, len(hello))); err != nil {
+		t.Errorf("the queued client: %v", err)
+	}
+	for _, c := range []*net.TCPConn{held, queued} {
+		_ = c.CloseWrite()
+		readAll(t, c)
+		h.want(proxy.OK)
+	}
+}
+
 func TestDrain(t *testing.T) {
 	ca := authority(t)
 	echo := lab.Serve(t, lab.Echo(), lab.Options{})

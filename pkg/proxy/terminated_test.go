@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -302,19 +303,21 @@ func TestTerminateSSLTLV(t *testing.T) {
 	}
 }
 
-// TestMaxHandshakes lets one handshake at a time through; the next waits for
-// its turn and then succeeds, or runs into its own timeout.
+// TestMaxHandshakes lets two handshakes at a time through; the next waits for
+// its turn and then succeeds.
 func TestMaxHandshakes(t *testing.T) {
 	ca := authority(t)
 	echo := lab.Serve(t, lab.Echo(), lab.Options{})
 	r := route("a.test", echo.Addr())
 	ca.terminate(t, r)
 	s := state(t, r)
-	s.Limits.MaxHandshakes = 1
+	s.Limits.MaxHandshakes = 2
 	h := start(t, s)
 	mute := h.hello("a.test")
-	if _, err := io.ReadFull(mute, make([]byte, 5)); err != nil { // its handshake is under way
-		t.Fatal(err)
+	for _, c := range []*net.TCPConn{mute, h.hello("a.test")} {
+		if _, err := io.ReadFull(c, make([]byte, 5)); err != nil { // its handshake is under way
+			t.Fatal(err)
+		}
 	}
 	done := make(chan string, 1)
 	conn := tls.Client(h.dial(), ca.client("a.test"))
@@ -328,14 +331,14 @@ func TestMaxHandshakes(t *testing.T) {
 		b, _ := io.ReadAll(conn)
 		done <- string(b)
 	}()
-	eventually(t, "both are past their hello", func() bool { return h.p.Active() == 2 && h.p.Counters().Hellos == 0 })
+	eventually(t, "all are past their hello", func() bool { return h.p.Active() == 3 && h.p.Counters().Hellos == 0 })
 	select {
 	case got := <-done:
-		t.Errorf("the second did not wait: %q", got)
+		t.Errorf("the third did not wait: %q", got)
 	default:
 	}
 	_ = mute.Close()
 	if got := <-done; got != "x" {
-		t.Errorf("the second read %q", got)
+		t.Errorf("the third read %q", got)
 	}
 }
