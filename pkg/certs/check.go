@@ -29,7 +29,8 @@ const minRSA = 2048
 // that an intermediate issued it: it names the issuer's own issuer (RFC 5280
 // §4.2.1.1), or it comes from a public CA, by its certificate transparency
 // stamps (RFC 6962 §3.3) or its CA/Browser Forum policy, and those issue from
-// intermediates alone. If it names a self-issued issuer there is nothing to
+// intermediates alone; or the file brings certificates of authorities of which
+// none issued it. If it names a self-issued issuer there is nothing to
 // say. Else it may come straight from a private root, as is common, and only
 // a warning says that the issuer is unknown; appending the root to the file
 // quiets it.
@@ -148,6 +149,9 @@ func (c *Certificate) checkIssuer(chain []*x509.Certificate, now time.Time, root
 	}
 	if public(leaf) {
 		return &Problem{File: c.File, Text: "chain is incomplete: the certificate comes from a public CA and its intermediate is missing", Hint: hint}
+	}
+	if slices.ContainsFunc(chain[1:], func(x *x509.Certificate) bool { return x.IsCA }) {
+		return &Problem{File: c.File, Text: "chain is incomplete: it does not hold the certificate that issued the first one", Hint: hint}
 	}
 	return &Problem{
 		File: c.File, Warning: true, Text: fmt.Sprintf("issuer %q is unknown; if it is no root that the clients have, they will refuse the certificate", leaf.Issuer),

@@ -143,6 +143,11 @@ func TestCheck(t *testing.T) {
 			want: `c.pem: chain is incomplete: the certificate comes from a public CA and its intermediate is missing: append the certificate of "CN=inter"`,
 		},
 		{
+			name: "gap in the chain", cert: chain(leaf, root), warnings: []bool{true, false},
+			want: `c.pem: chain certificate "CN=root" issued none of the others: take it out of the file
+c.pem: chain is incomplete: it does not hold the certificate that issued the first one: append the certificate of "CN=inter"`,
+		},
+		{
 			name: "wrong order", cert: chain(leaf, root, inter), warnings: []bool{false},
 			want: `c.pem: chain is in the wrong order: "CN=inter" does not follow what it issued, "CN=a.test": put the server's own certificate first, then the one that issued it, and so on`,
 		},
