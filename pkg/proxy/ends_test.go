@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,7 +102,8 @@ func TestResets(t *testing.T) {
 					if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 						t.Errorf("the backend read %v, want the client's end", err)
 					}
-					_, _ = io.WriteString(c, "seen\n")
+					// More than a goodbye, and read by the client before it resets.
+					_, _ = io.WriteString(c, strings.Repeat("x", 100)+"seen\n")
 				}
 				if !tc.byClient {
 					_ = c.Reset()
@@ -110,7 +112,6 @@ func TestResets(t *testing.T) {
 				}
 				if tc.clientFin { // an end has been read: only writing tells of a reset
 					for {
-						// More than a goodbye.
 						if _, err := c.Write(make([]byte, 100)); err != nil {
 							ended <- err
 							return
