@@ -132,6 +132,7 @@ backends = ["127.0.0.1:8443"]
 enabled = false
 `, filepath.Join(dir, "www.pem"))
 	r := start(t, nil, text)
+	r.log.wait(t, `msg=ready `, 1)
 	warnings := strings.Count(r.log.String(), "level=WARN")
 	if warnings == 0 {
 		t.Fatal("got no warning of a plain backend on 8443")
