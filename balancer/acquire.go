@@ -11,115 +11,90 @@ var (
 	// session.
 	ErrNoBackend = errors.New("no ready backend")
 
-	// ErrBusy says that there are ready backends and each has as many sessions
-	// as its MaxConnections allows. The caller refuses the session, or tries
-	// again after a release.
-	ErrBusy = errors.New("every ready backend is at its connection limit")
+	// ErrFull says that there are ready backends and each has as many sessions
+	// as its MaxConnections allows. The caller refuses the session, or lets it
+	// wait, see [Pool.Wait].
+	ErrFull = errors.New("every ready backend is at its connection limit")
 )
 
 // Acquire picks a backend for a new session and counts the session. Whoever
 // acquires a backend releases it, once, also when the dial fails. The error is
-// ErrNoBackend or ErrBusy.
+// ErrNoBackend or ErrFull.
 //
-// Backups are picked only if there is no other ready backend, or if each of
-// those was tried for this session. That the others are at their limits is no
-// reason: backups stand in for a failure, not for missing capacity.
+// Backends of a tier are picked only if no lower tier has a ready one, or if
+// each of those was tried for this session. That the others are at their limits
+// is no reason: a tier stands in for a failure, not for missing capacity.
+//
+// No session overtakes those that wait: while there are any, Acquire serves
+// them first.
 func (p *Pool) Acquire(pk Pick) (*Backend, error) {
+	if p.queue.length.Load() != 0 {
+		return p.acquireBehind(pk)
+	}
+	return p.pick(&pk)
+}
+
+// Release takes back the count of a session that Acquire gave to b, which may
+// have left the pool since, and gives the place to the first that waits for it.
+// It panics if b has no session: counts that are off would misguide every later
+// pick.
+func (p *Pool) Release(b *Backend, r Result) {
+	if b.active.Add(-1) < 0 {
+		panic("balancer: backend " + b.id + " released more often than acquired")
+	}
+	p.Observe(b, r)
+	// In this order, and in Wait the other way round: either sees the other.
+	if p.queue.length.Load() != 0 {
+		p.serve()
+	}
+}
+
+// pick counts a session at the backend that the policy picks.
+func (p *Pool) pick(pk *Pick) (*Backend, error) {
 	s := p.set.Load()
-	for _, tier := range [...][]member{s.primary, s.backup} {
-		b, busy := p.least(tier, pk.Tried)
+	var now int64
+	if s.timed {
+		now = s.now()
+		if s.rampEnd > 0 && now >= s.rampEnd {
+			// Only so that later picks need no clock; whoever changes the pool
+			// meanwhile knows better.
+			p.set.CompareAndSwap(s, s.settled)
+			s = s.settled
+		}
+	}
+	for i := range s.tiers {
+		b, full := p.pickFrom(s, &s.tiers[i], pk, now)
 		if b != nil {
 			return b, nil
 		}
-		if busy {
-			return nil, ErrBusy
+		if full {
+			return nil, ErrFull
 		}
 	}
 	return nil, ErrNoBackend
 }
 
-// Release takes back the count of a session that Acquire gave to b, which may
-// have left the pool since. It panics if b has no session: counts that are off
-// would misguide every later pick.
-func (p *Pool) Release(b *Backend, _ Result) {
-	if b.active.Add(-1) < 0 {
-		panic("balancer: backend " + b.id + " released more often than acquired")
-	}
-}
-
-// least picks the member with the fewest sessions per weight and counts a
-// session on it. If it returns nil, busy tells whether a member would do that
-// is at its limit.
-//
-// Ties go to the member whose turn is the lowest. A turn is the virtual time at
-// which a member is next due: each session moves it by the inverse of the
-// weight. The clock of the pool is the highest turn that was picked. A member
-// that was busy falls behind it, and makes up for a few turns but not for an
-// hour's: see arrears. (Start-time fair queueing, Goyal, Vin and Cheng 1996, with
-// sessions for packets.)
-func (p *Pool) least(tier []member, tried []*Backend) (b *Backend, busy bool) {
-	for {
-		now := p.clock.Load()
-		busy = false
-		var best *member
-		var bestActive int64
-		var bestTurn uint64
-		for i := range tier {
-			m := &tier[i]
-			active := m.active.Load()
-			// Cross-multiplied: active/weight of m against best's.
-			if best != nil && active*best.weight > bestActive*m.weight {
-				continue
-			}
-			turn := later(m.turn.Load(), now-arrears*m.stride)
-			if best != nil && active*best.weight == bestActive*m.weight && !before(turn, bestTurn) {
-				continue
-			}
-			if len(tried) > 0 && slices.Contains(tried, m.Backend) {
-				continue
-			}
-			if m.limit > 0 && active >= m.limit {
-				busy = true
-				continue
-			}
-			best, bestActive, bestTurn = m, active, turn
+// pickFrom counts a session at a backend of one tier. If it returns nil, full
+// tells whether a member would do that is at its limit.
+func (p *Pool) pickFrom(s *set, t *tier, pk *Pick, now int64) (b *Backend, full bool) {
+	switch s.options.Policy {
+	case RoundRobin:
+		return p.roundRobin(t, pk.Tried, now)
+	case RandomTwo:
+		return p.randomTwo(t, pk.Tried, now, s.options.Rand)
+	case SourceHash:
+		if pk.Client.IsValid() {
+			return t.byHash(hashAddr(pk.Client), pk.Tried, now)
 		}
-		if best == nil {
-			return nil, busy
+	case SNIHash:
+		if pk.Name != "" {
+			return t.byHash(hashString(pk.Name), pk.Tried, now)
 		}
-		if best.enter(best.limit) {
-			p.advance(best, bestTurn, now)
-			return best.Backend, false
-		}
-		// Others filled it meanwhile: look for the next best.
+	case LeastTime:
+		return p.leastTime(t, pk.Tried, now)
+	case LeastConnections:
 	}
+	return p.least(t, pk.Tried, now)
 }
 
-// arrears is how many turns a member may make up for. With none, a member would
-// lose its turn to each session of an instant that was there when it was due, and
-// goroutines that run in step would starve some members; with no bound, a member
-// that was long busy would win every tie for as long.
-const arrears = 8
-
-// advance moves the turn of a member that was picked at turn, and the clock.
-// Losing a race here costs a turn, never a count.
-func (p *Pool) advance(m *member, turn, now uint64) {
-	old := m.turn.Load()
-	if !before(old, turn) || !m.turn.CompareAndSwap(old, turn+m.stride) {
-		m.turn.Add(m.stride)
-	}
-	if before(now, turn) {
-		p.clock.CompareAndSwap(now, turn)
-	}
-}
-
-// before reports whether virtual time a lies before b. Virtual time wraps
-// around: what counts is the distance.
-func before(a, b uint64) bool { return int64(a-b) < 0 }
-
-func later(a, b uint64) uint64 {
-	if before(a, b) {
-		return b
-	}
-	return a
-}
+func tried(list []*Backend, b *Backend) bool { return len(list) > 0 && slices.Contains(list, b) }

@@ -28,7 +28,7 @@ func TestLimitsHoldUnderContention(t *testing.T) {
 		wg.Go(func() {
 			for range rounds {
 				b, err := p.Acquire(balancer.Pick{})
-				if errors.Is(err, balancer.ErrBusy) {
+				if errors.Is(err, balancer.ErrFull) {
 					refused.Add(1)
 					continue
 				}

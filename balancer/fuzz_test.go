@@ -40,7 +40,7 @@ func FuzzPool(f *testing.F) {
 			case 1:
 				m.release(int(step[1]))
 			case 2:
-				m.setState(t, fmt.Sprintf("b%d", step[1]%8), balancer.State(step[2]%3))
+				m.setState(t, fmt.Sprintf("b%d", step[1]%8), balancer.State(step[2]%4))
 			case 3:
 				m.update(t, step[1], step[2], step[3])
 			}
@@ -148,7 +148,7 @@ func (m *model) candidates(tried []*balancer.Backend) ([]*balancer.Backend, erro
 			return allowed, nil
 		}
 		if full {
-			return nil, balancer.ErrBusy
+			return nil, balancer.ErrFull
 		}
 	}
 	return nil, balancer.ErrNoBackend

@@ -69,8 +69,8 @@ func TestUpdateKeepsCountsAndState(t *testing.T) {
 	if got[0].State() != balancer.Down {
 		t.Errorf("b is %s, want down", got[0].State())
 	}
-	if _, err := p.Acquire(balancer.Pick{}); !errors.Is(err, balancer.ErrBusy) {
-		t.Errorf("error %v, want %v: the new limit holds for the session that was there", err, balancer.ErrBusy)
+	if _, err := p.Acquire(balancer.Pick{}); !errors.Is(err, balancer.ErrFull) {
+		t.Errorf("error %v, want %v: the new limit holds for the session that was there", err, balancer.ErrFull)
 	}
 }
 
@@ -108,8 +108,8 @@ func TestRemovedBackendReturns(t *testing.T) {
 		if got := p.Backends()[0]; got != a || got.State() != balancer.Ready {
 			t.Errorf("backend is another one or %s, want the former one, ready", got.State())
 		}
-		if _, err := p.Acquire(balancer.Pick{}); !errors.Is(err, balancer.ErrBusy) {
-			t.Errorf("error %v, want %v: the limit holds for both lives together", err, balancer.ErrBusy)
+		if _, err := p.Acquire(balancer.Pick{}); !errors.Is(err, balancer.ErrFull) {
+			t.Errorf("error %v, want %v: the limit holds for both lives together", err, balancer.ErrFull)
 		}
 	})
 	t.Run("without sessions", func(t *testing.T) {
