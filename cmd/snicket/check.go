@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,10 +21,14 @@ func checkCommand() *cli.Command {
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.BoolFlag{Name: "effective", DisableDefaultText: true, Usage: "print the configuration with every default written out"},
+			&cli.BoolFlag{Name: "probe", DisableDefaultText: true, Usage: "run each backend's probe once, and fail if one does"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
+			}
+			if c.Bool("effective") && c.Bool("probe") {
+				return usageHint("run check twice", "--effective and --probe")
 			}
 			path := c.String("config")
 			cfg, problems := server.Check(path)
@@ -32,6 +37,9 @@ func checkCommand() *cli.Command {
 			}
 			for _, w := range problems {
 				fmt.Fprintln(c.App.ErrWriter, w)
+			}
+			if c.Bool("probe") {
+				return probe(c, path)
 			}
 			if c.Bool("effective") {
 				_, err := c.App.Writer.Write(cfg.Effective())
@@ -42,6 +50,41 @@ func checkCommand() *cli.Command {
 			return err
 		},
 	}
+}
+
+// probe prints what the probe of each backend says.
+func probe(c *cli.Context, path string) error {
+	verdicts, err := server.Probe(c.Context, path, nil)
+	if err != nil {
+		return configError(c, path, err)
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	probed, down := 0, 0
+	for _, v := range verdicts {
+		state, why := "ready", "after "+v.Took.Round(100*time.Microsecond).String()
+		switch {
+		case v.Err != nil:
+			down++
+			state, why = "down", v.Err.Error()
+		case !v.Probed:
+			state, why = "not probed", "enabled = false"
+		}
+		if v.Err != nil || v.Probed {
+			probed++
+		}
+		name := v.Pool + "/" + v.Backend
+		if v.Address != "" && !strings.HasSuffix(name, v.Address) {
+			name += " (" + v.Address + ")"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", name, state, why)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if down > 0 {
+		return &hinted{fmt.Errorf("%d of %d backends down", down, probed), "each line above says why, in the words of the probe"}
+	}
+	return nil
 }
 
 func explainCommand() *cli.Command {

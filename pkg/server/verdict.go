@@ -1,0 +1,79 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+// Verdict is what one attempt of its probe says of a backend.
+type Verdict struct {
+	Pool, Backend string
+	Address       string // resolved; empty where a name has none
+	Probed        bool   // false: the pool's probes are off
+	// Err is why the backend is down, in the probe's own words; nil if it is ready or
+	// was not probed.
+	Err  error
+	Took time.Duration
+}
+
+// probesAtOnce bounds the probes of one Probe.
+const probesAtOnce = 64
+
+// Probe makes the probe of every backend of the configuration in path once, and
+// returns the verdicts by pool and backend. The error is a *[ConfigError]. lookup
+// resolves host names; nil is the system's resolver.
+func Probe(ctx context.Context, path string, lookup Lookup) ([]Verdict, error) {
+	pl := build(path, nil, buildOptions{serving: true})
+	if pl.problems.Err() != nil {
+		return nil, &ConfigError{pl.problems}
+	}
+	if lookup == nil {
+		lookup = systemLookup
+	}
+	answers := resolve(ctx, lookup, hostNames(pl.config), namesWait)
+	r := registry.New()
+	r.Declare(pl.config, backendRows(pl.config, answers), time.Now())
+	v := r.View()
+	type probed struct {
+		pool    *config.Pool
+		backend *registry.Backend
+	}
+	var all []probed
+	for _, pool := range v.Pools() {
+		for _, b := range v.Backends(pool.Name) {
+			all = append(all, probed{pool, b})
+		}
+	}
+	verdicts := make([]Verdict, len(all))
+	turn := make(chan struct{}, probesAtOnce)
+	var wg sync.WaitGroup
+	for i, p := range all {
+		wg.Go(func() {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			verdicts[i] = verdict(ctx, p.pool, p.backend, pl.probes[p.pool.Name])
+		})
+	}
+	wg.Wait()
+	return verdicts, nil
+}
+
+func verdict(ctx context.Context, pool *config.Pool, b *registry.Backend, own probeSecrets) Verdict {
+	out := Verdict{Pool: pool.Name, Backend: b.ID, Probed: pool.Health.Enabled}
+	if b.Unresolved != "" {
+		out.Err = errorText(b.Unresolved)
+		return out
+	}
+	out.Address = b.Address.String()
+	if _, out.Err = dialAddress(b.Address); out.Err == nil && out.Probed {
+		begun := time.Now()
+		_, out.Err = health.Try(ctx, prober(pool, b, own), pool.Health.Timeout)
+		out.Took = time.Since(begun)
+	}
+	return out
+}

@@ -1,0 +1,73 @@
+package server_test
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/server"
+)
+
+func TestProbe(t *testing.T) {
+	a := lab.NewAuthority(t, "root")
+	echo := lab.Serve(t, lab.Echo(), lab.Options{TLS: a.Server(t, "a.test")})
+	gone := lab.Serve(t, lab.Echo(), lab.Options{})
+	gone.Close()
+	names := new(book)
+	names.set("app.test", "127.0.0.1")
+	path := filepath.Join(t.TempDir(), "snicket.toml")
+	lab.WriteFile(t, path, fmt.Appendf(nil, `
+[[routes]]
+hosts = ["a.test"]
+pool  = "web"
+[[routes]]
+hosts = ["b.test"]
+pool  = "off"
+[pools.web]
+backends = [%q, %q, "app.test:%d", "none.test:443"]
+health   = { kind = "tls", timeout = "30s" }
+[pools.off]
+backends = [%q]
+health   = { enabled = false }
+`, echo.Addr(), gone.Addr(), echo.AddrPort().Port(), gone.Addr()))
+	verdicts, err := server.Probe(t.Context(), path, names.lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]struct {
+		address, why string
+		probed       bool
+	}{
+		"off/" + gone.Addr(): {address: gone.Addr()},
+		"web/" + echo.Addr(): {address: echo.Addr(), probed: true},
+		"web/" + gone.Addr(): {address: gone.Addr(), probed: true, why: "connect: connection refused"},
+		fmt.Sprintf("web/app.test:%d@127.0.0.1", echo.AddrPort().Port()): {address: echo.Addr(), probed: true},
+		"web/none.test:443": {probed: true, why: "none.test does not resolve: no such host"},
+	}
+	for _, v := range verdicts {
+		name := v.Pool + "/" + v.Backend
+		why := ""
+		if v.Err != nil {
+			why = v.Err.Error()
+		}
+		if w, ok := want[name]; !ok || v.Address != w.address || v.Probed != w.probed || why != w.why {
+			t.Errorf("%s: got address %q, probed %t, %q; want %+v", name, v.Address, v.Probed, why, w)
+		}
+		delete(want, name)
+	}
+	for name := range want {
+		t.Errorf("%s: got no verdict", name)
+	}
+}
+
+func TestProbeConfiguration(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snicket.toml")
+	lab.WriteFile(t, path, []byte("[[routes]]\nhosts = [\"a.test\"]\n"))
+	_, err := server.Probe(t.Context(), path, nil)
+	if bad, ok := errors.AsType[*server.ConfigError](err); !ok || !strings.Contains(bad.Error(), "neither pool nor backends") {
+		t.Errorf("got %v, want what is wrong with the file", err)
+	}
+}
