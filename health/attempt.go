@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -19,11 +20,18 @@ func Try(ctx context.Context, p Prober, timeout time.Duration) (Observation, err
 // try makes an attempt in a context that ends after timeout.
 func try(ctx context.Context, p Prober, timeout time.Duration) (Observation, error) {
 	o, err := p.Probe(ctx)
-	if isTimeout(err) {
+	switch {
+	case errors.Is(err, ErrNoAnswer):
+		err = fmt.Errorf("%w within %v", err, timeout)
+	case isTimeout(err):
 		err = fmt.Errorf("%w after %v", err, timeout)
 	}
 	return o, err
 }
+
+// Connect dials and writes the Preface: the first step of every kind of probe, for
+// those that are made elsewhere. The caller closes the connection.
+func (p TCP) Connect(ctx context.Context) (net.Conn, error) { return p.connect(ctx) }
 
 // connect dials and writes the preface.
 func (p *TCP) connect(ctx context.Context) (net.Conn, error) {

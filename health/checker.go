@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -22,6 +23,10 @@ type Observation struct {
 	// Certificates is the chain the backend sent, its leaf first, verified or
 	// not. It is shared and must not be changed.
 	Certificates []*x509.Certificate
+
+	// Agent is what the backend's agent said, for the kind of that name. That of
+	// a [Status] or a [Transition] is what stands after all it said so far.
+	Agent AgentReport
 }
 
 // Prober makes one attempt at a backend.
@@ -42,13 +47,17 @@ type Options struct {
 	// Interval is the time between the starts of two probes. Default 2s.
 	Interval time.Duration
 
+	// IntervalDown is the same while the target is down: shorter, so that one that
+	// is back is soon in use. Default Interval.
+	IntervalDown time.Duration
+
 	// Timeout bounds one probe. Default 1s. It may be longer than Interval: the
 	// next probe then waits for the end of the one before.
 	Timeout time.Duration
 
 	// Jitter is how far an interval may be off at random, either way, so that
-	// many targets do not fall into step. Default a tenth of Interval; negative
-	// is none; more than Interval is Interval.
+	// many targets do not fall into step. Default a tenth of the interval in use;
+	// negative is none; more than the interval in use is all of it.
 	Jitter time.Duration
 
 	// Rise is how many passes in a row bring a target up. Default 2.
@@ -58,6 +67,19 @@ type Options struct {
 	Fall int
 }
 
+// interval returns the time to the next probe of a target in a state, and how far
+// it may be off.
+func (o Options) interval(s State) (interval, jitter time.Duration) {
+	interval = o.Interval
+	if s == Down {
+		interval = o.IntervalDown
+	}
+	if o.Jitter == 0 {
+		return interval, interval / 10
+	}
+	return interval, min(max(o.Jitter, 0), interval)
+}
+
 func (o Options) withDefaults() Options {
 	if o.Interval <= 0 {
 		o.Interval = 2 * time.Second
@@ -65,10 +87,9 @@ func (o Options) withDefaults() Options {
 	if o.Timeout <= 0 {
 		o.Timeout = time.Second
 	}
-	if o.Jitter == 0 {
-		o.Jitter = o.Interval / 10
+	if o.IntervalDown <= 0 {
+		o.IntervalDown = o.Interval
 	}
-	o.Jitter = min(max(o.Jitter, 0), o.Interval)
 	if o.Rise <= 0 {
 		o.Rise = 2
 	}
@@ -122,19 +143,21 @@ func (s State) String() string {
 }
 
 // Transition is a change of a target: of its state or, if From and To are the
-// same, of the ALPN in its Observation while it is up.
+// same, of what its Observation holds: while it is up of the ALPN or of the
+// Certificates, in any state of what its agent wishes.
 type Transition struct {
 	ID       string
 	From, To State
 
-	// Err is why the target went down; nil otherwise.
+	// Err is why the target is down; nil if it is not.
 	Err error
 
-	// At is when the result that decided came in.
-	At time.Time
+	// At is when the result that decided came in; Since is when the target came
+	// into To, and differs only if From and To are the same.
+	At, Since time.Time
 
 	// Observation is that of the probe that decided. If Passive is set it is
-	// that of the last probe that passed.
+	// that of the last probe that passed. Its Agent is always what stands.
 	Observation Observation
 
 	// Passive says that the failure of a session decided, not that of a probe.
@@ -147,6 +170,9 @@ type Status struct {
 
 	// Since is when the target came into State; for Unknown, when it was added.
 	Since time.Time
+
+	// Why says why the target is down; nil if it is not.
+	Why error
 
 	// Passes and Failures count the latest results in a row; one of them is 0.
 	Passes, Failures int
@@ -238,6 +264,18 @@ func (c *Checker) Failed(id string, err error) {
 	case c.passive <- passiveFailure{id, err}:
 	default:
 	}
+}
+
+// All calls yield with the ID of each target, in no order, and with what is known
+// about it. yield is called without a lock held, and its false ends the calls.
+func (c *Checker) All(yield func(id string, s Status) bool) {
+	c.mu.Lock()
+	all := make(map[string]Status, len(c.targets))
+	for id, t := range c.targets {
+		all[id] = t.status
+	}
+	c.mu.Unlock()
+	maps.All(all)(yield)
 }
 
 // Status returns what is known about the target with the given ID, and whether

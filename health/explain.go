@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -45,6 +46,17 @@ func explain(phase string, err error) error {
 	}
 	return fmt.Errorf("%s: %s", phase, brief(strings.TrimPrefix(err.Error(), "tls: ")))
 }
+
+// ErrNoAnswer is returned, or wrapped, by a [Prober] whose backend accepted the
+// connection and then said nothing until the deadline. It wraps
+// os.ErrDeadlineExceeded; [Try] and a [Checker] add how long that was: "no answer
+// within 1s".
+var ErrNoAnswer error = silence{}
+
+type silence struct{}
+
+func (silence) Error() string { return "no answer" }
+func (silence) Unwrap() error { return os.ErrDeadlineExceeded }
 
 // brief cuts a text that may quote what a backend sent to the length of a log
 // line.
@@ -114,8 +126,13 @@ func ago(d time.Duration) string {
 	if d < time.Hour {
 		n, unit = int64(d/time.Minute), "minute"
 	}
+	return count(int(n), unit)
+}
+
+// count returns a number of things: "1 day", "3 days".
+func count(n int, unit string) string {
 	if n != 1 {
 		unit += "s"
 	}
-	return fmt.Sprintf("%d %s", n, unit)
+	return strconv.Itoa(n) + " " + unit
 }

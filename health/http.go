@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 )
 
 // HTTP is the probe of kinds http and https: the backend passes if it answers a
@@ -37,6 +38,9 @@ type HTTP struct {
 
 	// Status holds the statuses that pass. Default 200-299.
 	Status []StatusRange
+
+	// Body is what the body has to match, within its first 64 KiB; nil is any.
+	Body *regexp.Regexp
 }
 
 // Probe connects, completes a handshake if TLS is set, and makes one request.
@@ -58,20 +62,39 @@ func (p HTTP) Probe(ctx context.Context) (Observation, error) {
 		}
 	}
 	defer guard(ctx, raw, 0)()
-	var status int
+	var a answer
 	switch {
 	case secure == nil:
-		status, err = exchange(raw, req)
+		a, err = exchange(raw, req, p.Body != nil)
 	case o.ALPN == "h2":
-		status, err = exchange2(secure, req)
+		a, err = exchange2(secure, req, p.Body != nil)
 	default:
-		status, err = exchange(secure, req)
-		_ = secure.CloseWrite() // the status has decided
+		a, err = exchange(secure, req, p.Body != nil)
+		_ = secure.CloseWrite() // the answer has decided
 	}
-	if err != nil {
+	switch {
+	case isTimeout(err):
+		return o, fmt.Errorf("response: %w", ErrNoAnswer)
+	case err != nil:
 		return o, explain("response", err)
 	}
-	return o, p.judge(status)
+	if err := p.judge(a.status); err != nil {
+		return o, err
+	}
+	return o, p.judgeBody(a)
+}
+
+// judgeBody judges as much of the body as has come.
+func (p *HTTP) judgeBody(a answer) error {
+	switch {
+	case p.Body == nil || p.Body.Match(a.body):
+		return nil
+	case isTimeout(a.end):
+		return fmt.Errorf("body: %s, then no more, want match of %s", heard(a.body), quoted([]byte(p.Body.String())))
+	case a.end != nil:
+		return explain("body", a.end)
+	}
+	return fmt.Errorf("body: %s, want match of %s", heard(a.body), quoted([]byte(p.Body.String())))
 }
 
 func (p *HTTP) judge(status int) error {
@@ -128,35 +151,45 @@ func (p *HTTP) request(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
-// maxBody is how much of an answer is read: beyond the status for the backend's
-// sake, so that it need not log a client that went away.
-const maxBody = 64 << 10
+// Of an answer so much is read: beyond the status also for the backend's sake, so
+// that it need not log a client that went away.
+const (
+	maxHeader = 64 << 10
+	maxBody   = 64 << 10
+)
 
-// exchange makes one request by HTTP/1.1 and returns its status.
-func exchange(conn net.Conn, req *http.Request) (int, error) {
+// answer is what a backend answered to a request.
+type answer struct {
+	status int
+	body   []byte
+	end    error // why the body ended, if not at its end or at maxBody
+}
+
+// exchange makes one request by HTTP/1.1.
+func exchange(conn net.Conn, req *http.Request, keep bool) (answer, error) {
 	if err := req.Write(conn); err != nil {
-		return 0, err
+		return answer{}, err
 	}
 	// ReadResponse itself would read a header without an end to no end.
-	limited := &io.LimitedReader{R: conn, N: maxBody}
+	limited := &io.LimitedReader{R: conn, N: maxHeader + maxBody}
 	br := bufio.NewReader(limited)
 	for {
 		resp, err := http.ReadResponse(br, req)
 		if err != nil && limited.N <= 0 {
-			return 0, fmt.Errorf("header of more than %d bytes", maxBody)
+			return answer{}, fmt.Errorf("header of more than %d bytes", maxHeader+maxBody)
 		}
 		if err != nil {
-			return 0, err
+			return answer{}, err
 		}
-		discard(resp.Body)
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
-			return resp.StatusCode, nil
+			return read(resp, keep), nil
 		}
+		resp.Body.Close()
 	}
 }
 
-// exchange2 makes one request by HTTP/2 and returns its status.
-func exchange2(conn *tls.Conn, req *http.Request) (int, error) {
+// exchange2 makes one request by HTTP/2.
+func exchange2(conn *tls.Conn, req *http.Request, keep bool) (answer, error) {
 	t := &http.Transport{
 		DialTLSContext:    func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 		ForceAttemptHTTP2: true,
@@ -165,15 +198,20 @@ func exchange2(conn *tls.Conn, req *http.Request) (int, error) {
 	defer t.CloseIdleConnections()
 	resp, err := t.RoundTrip(req)
 	if err != nil {
-		return 0, err
+		return answer{}, err
 	}
-	discard(resp.Body)
-	return resp.StatusCode, nil
+	return read(resp, keep), nil
 }
 
-// discard reads a body to its end, within maxBody. Its errors do not matter: the
-// status has decided.
-func discard(body io.ReadCloser) {
-	_, _ = io.Copy(io.Discard, io.LimitReader(body, maxBody))
-	_ = body.Close()
+// read reads a body to its end, within maxBody, and keeps it if that is wanted.
+func read(resp *http.Response, keep bool) answer {
+	a := answer{status: resp.StatusCode}
+	body := io.LimitReader(resp.Body, maxBody)
+	if keep {
+		a.body, a.end = io.ReadAll(body)
+	} else {
+		_, a.end = io.Copy(io.Discard, body)
+	}
+	_ = resp.Body.Close()
+	return a
 }

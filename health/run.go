@@ -95,7 +95,7 @@ func (c *Checker) settle(ctx context.Context, t *target, number uint64, o Observ
 		t.cancel = nil
 		t.status.LastProbe = now
 		c.judgeLocked(t, now, o, err, false)
-		t.due = later(t.due.Add(c.intervalLocked(t.Options)), now)
+		t.due = later(t.due.Add(c.intervalLocked(t)), now)
 		heap.Push(&c.queue, t)
 	}
 	if full || t.index == 0 && (c.sleepUntil.IsZero() || t.due.Before(c.sleepUntil)) {
@@ -108,13 +108,18 @@ func (c *Checker) takeFailure(f passiveFailure) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.targets[f.id]; t != nil && !ours(f.err) {
-		c.judgeLocked(t, time.Now(), Observation{}, f.err, true)
+		now := time.Now()
+		c.judgeLocked(t, now, Observation{}, f.err, true)
+		c.hastenLocked(t, now)
 	}
 }
 
 func (c *Checker) judgeLocked(t *target, now time.Time, o Observation, err error, passive bool) {
 	var tr Transition
 	var changed bool
+	if !passive && !ours(err) {
+		err = t.hear(&o, err)
+	}
 	switch {
 	case err == nil && !passive:
 		tr, changed = t.passed(now, o)
@@ -150,12 +155,10 @@ func (c *Checker) deliver(settled <-chan struct{}) {
 	}
 }
 
-// intervalLocked returns an interval with its jitter.
-func (c *Checker) intervalLocked(o Options) time.Duration {
-	if o.Jitter == 0 {
-		return o.Interval
-	}
-	return o.Interval - o.Jitter + time.Duration(c.rand.Int64N(2*int64(o.Jitter)+1))
+// intervalLocked returns the time to a target's next probe, jitter included.
+func (c *Checker) intervalLocked(t *target) time.Duration {
+	interval, jitter := t.Options.interval(t.status.State)
+	return interval - jitter + time.Duration(c.rand.Int64N(2*int64(jitter)+1))
 }
 
 // signal wakes the receiver of a channel that is 1 deep.

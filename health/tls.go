@@ -22,16 +22,28 @@ type TLS struct {
 // Probe connects, completes a handshake and says goodbye. The Observation holds
 // the certificates also if they are what failed.
 func (p TLS) Probe(ctx context.Context) (Observation, error) {
-	raw, err := p.connect(ctx)
-	if err != nil {
-		return Observation{}, err
-	}
-	defer reset(raw)
-	conn, o, err := handshake(ctx, raw, p.Config)
+	conn, o, err := p.Connect(ctx)
 	if err != nil {
 		return o, err
 	}
+	defer reset(conn.NetConn())
 	return o, goodbye(ctx, conn)
+}
+
+// Connect connects and completes a handshake: the first step of every kind of
+// probe over TLS, for those that are made elsewhere. The caller closes the
+// connection; the Observation counts also beside an error.
+func (p TLS) Connect(ctx context.Context) (*tls.Conn, Observation, error) {
+	raw, err := p.TCP.connect(ctx)
+	if err != nil {
+		return nil, Observation{}, err
+	}
+	conn, o, err := handshake(ctx, raw, p.Config)
+	if err != nil {
+		reset(raw)
+		return nil, o, err
+	}
+	return conn, o, nil
 }
 
 // patience is how long a backend may take to answer the goodbye of a probe.

@@ -5,8 +5,12 @@ import (
 	"time"
 )
 
-// atOnce is how many new targets of an update are probed immediately.
-const atOnce = 64
+// New targets of an update beyond the first atOnce are spread over their interval,
+// or over spread if that is less.
+const (
+	atOnce = 64
+	spread = 5 * time.Second
+)
 
 // Update makes targets the ones that are probed, by difference: a target that
 // stays keeps its state and its rhythm (see [Target.Key]), the probe of one that
@@ -14,7 +18,8 @@ const atOnce = 64
 // Run, and from report. Of several targets with the same ID the first counts.
 //
 // New targets are probed at once if they are no more than 64; of a larger
-// number, those beyond are spread evenly over their interval.
+// number, those beyond are spread evenly over their interval or over five
+// seconds, whichever is less. None has to be waited for: an unknown target is used.
 func (c *Checker) Update(targets []Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -35,6 +40,7 @@ func (c *Checker) Update(targets []Target) {
 			c.dropLocked(t)
 			t.Target = u
 			t.status.Passes, t.status.Failures = 0, 0
+			t.agentDown, t.status.Observation.Agent = nil, AgentReport{}
 			fresh = append(fresh, t)
 		default:
 			c.keepLocked(t, u, now)
@@ -50,20 +56,28 @@ func (c *Checker) Update(targets []Target) {
 	for i, t := range fresh {
 		t.due = now
 		if i >= atOnce {
-			t.due = now.Add(time.Duration(float64(t.Options.Interval) * float64(i-atOnce) / float64(len(fresh)-atOnce)))
+			within := float64(min(t.Options.Interval, spread))
+			t.due = now.Add(time.Duration(within * float64(i-atOnce) / float64(len(fresh)-atOnce)))
 		}
 		heap.Push(&c.queue, t)
 	}
 	signal(c.wake)
 }
 
-// keepLocked gives a target that goes on its new options. An interval that got
-// shorter holds from now on, not from the next probe on.
+// keepLocked gives a target that goes on its new options.
 func (c *Checker) keepLocked(t *target, u Target, now time.Time) {
 	t.Target = u
-	if soonest := now.Add(u.Options.Interval); t.index != notQueued && soonest.Before(t.due) {
-		t.due = soonest
+	c.hastenLocked(t, now)
+}
+
+// hastenLocked makes an interval that got shorter hold from now on, not from the
+// next probe on.
+func (c *Checker) hastenLocked(t *target, now time.Time) {
+	interval, _ := t.Options.interval(t.status.State)
+	if latest := now.Add(interval); t.index != notQueued && latest.Before(t.due) {
+		t.due = latest
 		heap.Fix(&c.queue, t.index)
+		signal(c.wake)
 	}
 }
 

@@ -117,7 +117,7 @@ func (p protocolProber) Probe(ctx context.Context) (health.Observation, error) {
 // observe is told of transitions by the checker.
 func (s *Server) observe(t health.Transition) {
 	pool, id, _ := strings.Cut(t.ID, "/")
-	status := registry.Status{Pool: pool, ID: id, State: t.To, Since: t.At, ALPN: t.Observation.ALPN}
+	status := registry.Status{Pool: pool, ID: id, State: t.To, Since: t.Since, ALPN: t.Observation.ALPN}
 	if t.Err != nil {
 		status.Why = t.Err.Error()
 	}
