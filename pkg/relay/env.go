@@ -21,27 +21,42 @@ const (
 	minClass, maxClass = 10, 17
 	// keepBytes is what the free list of a class holds at most.
 	keepBytes = 1 << 20
+	// keepParcels is how many parcels without a content are kept for reuse.
+	keepParcels = 1024
 
 	// pipePause is for how many requests no pipe is tried once the kernel has
 	// refused one: a refusal costs four calls, at each 16 KiB.
 	pipePause = 1024
 )
 
-// A pipe moves bulk between two sockets; n bytes are in it.
-type pipe struct {
-	r, w int
+// A parcel is what a way has caught and its receiver has not taken: buf[off:] of
+// a borrowed buffer, or, where buf is nil, n bytes in a borrowed pipe. A way that
+// waits for its sender has none, so that it costs an idle session one pointer.
+type parcel struct {
+	buf  []byte
+	off  int
+	r, w int // of the pipe
 	n    int
+}
+
+// left is how many bytes of it the receiver has not taken; 0 where there is none.
+func (p *parcel) left() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.buf) - p.off + p.n
 }
 
 // An Env is what the relays of one loop share: the copy buffer, the pipes and
 // the pooled buffers. It belongs to the loop's thread, save for Caught.
 type Env struct {
 	buf     [chunkSize]byte
-	pipes   []*pipe // free ones
-	made    int     // free and lent
+	pipes   []*parcel // free ones
+	made    int       // free and lent
 	maxPipe int
 	refused int // requests left to answer without asking the kernel
 	classes [maxClass - minClass + 1][][]byte
+	spare   []*parcel // without a buffer or a pipe
 	caught  atomic.Int64
 }
 
@@ -86,9 +101,46 @@ func (e *Env) Return(b []byte) {
 	}
 }
 
+// wrap makes a parcel of a buffer of Borrow.
+func (e *Env) wrap(b []byte) *parcel {
+	var p *parcel
+	if k := len(e.spare); k > 0 {
+		p = e.spare[k-1]
+		e.spare = e.spare[:k-1]
+	} else {
+		p = new(parcel)
+	}
+	p.buf = b
+	e.caught.Add(int64(len(b)))
+	return p
+}
+
+// give takes a parcel back, with what is left in it. A pipe that still holds
+// bytes is closed with them.
+func (e *Env) give(p *parcel) {
+	left := p.left()
+	if left > 0 {
+		e.caught.Add(-int64(left))
+	}
+	switch {
+	case p.buf != nil:
+		e.Return(p.buf)
+		*p = parcel{}
+		if len(e.spare) < keepParcels {
+			e.spare = append(e.spare, p)
+		}
+	case left == 0:
+		e.pipes = append(e.pipes, p)
+	default:
+		loop.Close(p.r)
+		loop.Close(p.w)
+		e.made--
+	}
+}
+
 // takePipe lends a pipe, or nil when the budget or the kernel has none: a pipe
 // that cannot be grown is not worth having.
-func (e *Env) takePipe() *pipe {
+func (e *Env) takePipe() *parcel {
 	if k := len(e.pipes); k > 0 {
 		p := e.pipes[k-1]
 		e.pipes = e.pipes[:k-1]
@@ -113,19 +165,7 @@ func (e *Env) takePipe() *pipe {
 		return nil
 	}
 	e.made++
-	return &pipe{r: fds[0], w: fds[1]}
-}
-
-// givePipe takes a pipe back. One that still holds bytes is closed with them.
-func (e *Env) givePipe(p *pipe) {
-	if p.n == 0 {
-		e.pipes = append(e.pipes, p)
-		return
-	}
-	e.caught.Add(-int64(p.n))
-	loop.Close(p.r)
-	loop.Close(p.w)
-	e.made--
+	return &parcel{r: fds[0], w: fds[1]}
 }
 
 // Close closes the free pipes. All relays must have ended before.

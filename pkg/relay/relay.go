@@ -71,16 +71,14 @@ type end struct {
 	// events before Start told of. Only EAGAIN of a read disproves it.
 	behind bool
 	reset  bool
-	errno  unix.Errno // why it was reset
+	errno  uint16 // why it was reset
 }
 
-// way is one direction. At most one of chunk and pipe holds bytes.
+// way is one direction.
 type way struct {
 	bytes int64
-	chunk []byte // what was read and could not be written: chunk[off:]
-	off   int
-	pipe  *pipe
-	bulk  bool
+	held  *parcel // what was read and not written, or the pipe for this turn's bulk
+	bulk  bool    // spliced, not copied
 	done  bool
 	whole bool // done by the sender's FIN, all before it handed on
 }
@@ -108,8 +106,7 @@ func (r *Relay) Start(env *Env, client, backend int, first []byte, header int) {
 	r.ends[Client] = end{fd: int32(client), readable: true, writable: true, behind: true}
 	r.ends[Backend] = end{fd: int32(backend), readable: true, writable: true, behind: true}
 	if len(first) > 0 {
-		r.ways[Client].chunk = first
-		env.caught.Add(int64(len(first)))
+		r.ways[Client].held = env.wrap(first)
 	} else {
 		env.Return(first)
 	}
@@ -150,7 +147,7 @@ func (r *Relay) fail(s Side, errno unix.Errno) {
 	if !r.ends[s.other()].reset {
 		r.first = s
 	}
-	e.reset, e.errno = true, errno
+	e.reset, e.errno = true, uint16(errno)
 	e.readable, e.behind = true, true
 }
 
@@ -195,7 +192,7 @@ func (r *Relay) pump(env *Env, s Side) bool {
 		}
 		var n int
 		switch {
-		case w.held():
+		case w.held.left() > 0:
 			if !to.writable {
 				return false
 			}
@@ -204,7 +201,7 @@ func (r *Relay) pump(env *Env, s Side) bool {
 		case !from.readable:
 			return false
 		case w.bulk:
-			n = r.splice(env, s)
+			n = r.splice(env, s, size)
 		default:
 			n = r.copy(env, s)
 		}
@@ -237,40 +234,39 @@ func (r *Relay) copy(env *Env, s Side) int {
 	}
 	if sent < n {
 		to.writable = false
-		w.chunk = append(env.Borrow(n-sent), env.buf[sent:n]...)
-		w.off = 0
-		env.caught.Add(int64(n - sent))
+		w.held = env.wrap(append(env.Borrow(n-sent), env.buf[sent:n]...))
 	}
 	return n
 }
 
 // splice moves up to a pipe's capacity within the kernel. The pipe is empty, so
 // that EAGAIN can only mean the socket; and a short splice means nothing at all,
-// as a pipe runs out of slots before it runs out of bytes.
-func (r *Relay) splice(env *Env, s Side) int {
+// as a pipe runs out of slots before it runs out of bytes. A bulk way whose sender
+// pauses stays one as long as a turn, of which size bytes came before, brings more
+// than could have been copied at once.
+func (r *Relay) splice(env *Env, s Side, size int) int {
 	w, from, to := &r.ways[s], &r.ends[s], &r.ends[s.other()]
-	if w.pipe == nil {
-		if w.pipe = env.takePipe(); w.pipe == nil {
+	if w.held == nil {
+		if w.held = env.takePipe(); w.held == nil {
 			return r.copy(env, s)
 		}
 	}
-	n, errno := loop.Splice(int(from.fd), w.pipe.w, PipeSize)
+	n, errno := loop.Splice(int(from.fd), w.held.w, PipeSize)
 	if n == 0 {
-		w.bulk = false
+		w.bulk = size >= chunkSize
 		// A splice also stops, and even reports the end, at urgent data with more
 		// behind them. Only a read knows.
 		if errno == 0 || errno == unix.EAGAIN && from.behind {
+			w.bulk = false
+			w.release(env)
 			return 0
 		}
 		r.ended(s, errno)
 		return 0
 	}
 	r.got(s, n)
-	w.pipe.n += n
+	w.held.n += n
 	env.caught.Add(int64(n))
-	if n < chunkSize {
-		w.bulk = false
-	}
 	if to.writable {
 		r.flush(env, s)
 	}
@@ -283,7 +279,6 @@ func (r *Relay) ended(s Side, errno unix.Errno) {
 	switch {
 	case errno == unix.EAGAIN:
 		from.readable, from.behind = false, false
-		w.bulk = false
 		return
 	case errno != 0:
 		r.fail(s, errno)
@@ -306,18 +301,16 @@ func (r *Relay) ended(s Side, errno unix.Errno) {
 	}
 }
 
-// held reports whether bytes were caught that the receiver has not taken.
-func (w *way) held() bool { return w.off < len(w.chunk) || w.pipe != nil && w.pipe.n > 0 }
-
 // flush writes caught bytes, and gives back what held them once they are gone.
 func (r *Relay) flush(env *Env, s Side) int {
 	w, to := &r.ways[s], &r.ends[s.other()]
 	var n int
 	var errno unix.Errno
-	if w.chunk != nil {
-		n, errno = loop.Write(int(to.fd), w.chunk[w.off:])
+	p := w.held
+	if p.buf != nil {
+		n, errno = loop.Write(int(to.fd), p.buf[p.off:])
 	} else {
-		n, errno = loop.Splice(w.pipe.r, int(to.fd), w.pipe.n)
+		n, errno = loop.Splice(p.r, int(to.fd), p.n)
 	}
 	switch {
 	case errno == unix.EAGAIN:
@@ -329,42 +322,33 @@ func (r *Relay) flush(env *Env, s Side) int {
 	}
 	w.bytes += int64(n)
 	env.caught.Add(-int64(n))
-	if w.chunk == nil {
-		w.pipe.n -= n
+	if p.buf == nil {
+		p.n -= n
 		return n
 	}
-	w.off += n
-	if w.off == len(w.chunk) {
-		w.freeChunk(env)
+	p.off += n
+	if p.left() == 0 {
+		w.release(env)
 	} else {
 		to.writable = false
 	}
 	return n
 }
 
-func (w *way) freeChunk(env *Env) {
-	env.Return(w.chunk)
-	w.chunk, w.off = nil, 0
-}
-
-// release gives an empty pipe back.
+// release gives an empty buffer or pipe back.
 func (w *way) release(env *Env) {
-	if w.pipe != nil && w.pipe.n == 0 {
-		env.givePipe(w.pipe)
-		w.pipe = nil
+	if w.held != nil && w.held.left() == 0 {
+		env.give(w.held)
+		w.held = nil
 	}
 }
 
 // drop ends a way whose receiver is gone, with what was caught for it.
 func (r *Relay) drop(env *Env, w *way) {
 	w.done = true
-	if w.chunk != nil {
-		env.caught.Add(-int64(len(w.chunk) - w.off))
-		w.freeChunk(env)
-	}
-	if w.pipe != nil {
-		env.givePipe(w.pipe)
-		w.pipe = nil
+	if w.held != nil {
+		env.give(w.held)
+		w.held = nil
 	}
 }
 
@@ -394,7 +378,7 @@ func (r *Relay) HalfEnded() bool {
 // false if none was.
 func (r *Relay) Broken() (Side, unix.Errno, bool) {
 	e := &r.ends[r.first]
-	return r.first, e.errno, e.reset
+	return r.first, unix.Errno(e.errno), e.reset
 }
 
 // FirstEnd is the side whose way ended by its FIN before the other's did; false
