@@ -260,3 +260,12 @@ func TestAcquireAndReleaseDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations a session, want 0", allocs)
 	}
 }
+
+func parse(t testing.TB, policy string) balancer.Policy {
+	t.Helper()
+	p, err := balancer.ParsePolicy(policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}

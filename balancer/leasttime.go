@@ -80,8 +80,9 @@ func fade(age int64) float64 {
 // best is the best member so far by one measure.
 type best struct {
 	*member
-	cost               float64
-	seen, turn, stride uint64
+	cost         float64
+	far          int64
+	seen, stride uint64
 }
 
 // consider makes m the best if its cost is lower, or the same and its turn
@@ -91,9 +92,9 @@ func (b *best) consider(m *member, cost float64, clock, stride uint64) {
 		return
 	}
 	seen := m.turn.Load()
-	turn := due(seen, clock, stride)
-	if b.member == nil || cost < b.cost || before(turn, b.turn) {
-		*b = best{m, cost, seen, turn, stride}
+	far := ahead(seen, clock, stride)
+	if b.member == nil || cost < b.cost || far < b.far {
+		*b = best{m, cost, far, seen, stride}
 	}
 }
 
@@ -138,7 +139,7 @@ func (p *Pool) leastTime(t *tier, not []*Backend, now int64) (b *Backend, full b
 			return nil, full
 		}
 		if pick.enter(pick.limit) {
-			p.advance(pick.Backend, pick.seen, pick.turn, pick.stride, clock)
+			p.advance(pick.Backend, pick.seen, pick.far, pick.stride, clock)
 			return pick.Backend, false
 		}
 	}

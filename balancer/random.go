@@ -64,12 +64,12 @@ func (p *Pool) randomTwo(t *tier, not []*Backend, now int64, random func() uint6
 	return p.least(t, not, now)
 }
 
-// lighter returns the one with fewer sessions per weight, counting the one to
-// come: a heavy member without sessions goes before a light one.
+// lighter returns the one with fewer sessions per weight, a if they tie: while
+// the pool is idle, the draw alone decides and so the weights hold.
 func lighter(a, b *member, now int64) *member {
 	wa, _ := a.at(now)
 	wb, _ := b.at(now)
-	if (b.active.Load()+1)*wa < (a.active.Load()+1)*wb {
+	if b.active.Load()*wa < a.active.Load()*wb {
 		return b
 	}
 	return a

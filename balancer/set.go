@@ -191,6 +191,8 @@ func (p *Pool) memberLocked(b *Backend) member {
 	m := member{Backend: b, weight: w, limit: int64(max(b.spec.Load().MaxConnections, 0)), stride: strideOf(w)}
 	if b.ramping && p.options.SlowStart > 0 {
 		m.rampFrom, m.rampEnd = b.rampFrom, b.rampFrom+int64(p.options.SlowStart)
+		return m // which may wait for as long as its first, small weight says
 	}
+	p.hastenLocked(b, m.stride)
 	return m
 }

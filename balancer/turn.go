@@ -12,38 +12,36 @@ package balancer
 // that was long busy would win every tie for as long.
 const arrears = 8
 
-// due returns the turn of a member: what it has, but no more than arrears
-// behind the clock, and no more than a stride ahead of it, as it may be whose
-// weight has grown.
-func due(turn, clock, stride uint64) uint64 {
-	if low := clock - arrears*stride; before(turn, low) {
-		return low
-	}
-	if high := clock + stride; before(high, turn) {
-		return high
-	}
-	return turn
+// ahead returns how far the turn of a member is ahead of the clock, no more than
+// arrears behind it. Virtual time wraps around: what counts is the distance.
+func ahead(turn, clock, stride uint64) int64 {
+	return max(int64(turn-clock), -arrears*int64(stride))
 }
 
-// advance moves the turn of a member that was picked at turn, when seen was what
-// it had, and the clock. Losing a race here costs a turn, never a count.
-func (p *Pool) advance(b *Backend, seen, turn, stride, clock uint64) {
-	if !b.turn.CompareAndSwap(seen, turn+stride) {
+// hastenLocked brings the turn of b no more than a stride ahead of the clock, as
+// it may be if its weight has grown.
+func (p *Pool) hastenLocked(b *Backend, stride uint64) {
+	clock, seen := p.clock.Load(), b.turn.Load()
+	if int64(seen-clock) > int64(stride) {
+		b.turn.CompareAndSwap(seen, clock+stride)
+	}
+}
+
+// advance moves the turn of a member that was picked when its turn was seen and
+// so far ahead, and the clock. Losing a race here costs a turn, never a count.
+func (p *Pool) advance(b *Backend, seen uint64, far int64, stride, clock uint64) {
+	if !b.turn.CompareAndSwap(seen, clock+uint64(far)+stride) {
 		b.turn.Add(stride)
 	}
-	p.tick(clock, turn)
+	p.tick(clock, far)
 }
 
-// tick moves the clock to turn if that is later.
-func (p *Pool) tick(clock, turn uint64) {
-	if before(clock, turn) {
-		p.clock.CompareAndSwap(clock, turn)
+// tick moves the clock to a turn that is so far ahead of it.
+func (p *Pool) tick(clock uint64, far int64) {
+	if far > 0 {
+		p.clock.CompareAndSwap(clock, clock+uint64(far))
 	}
 }
-
-// before reports whether virtual time a lies before b. Virtual time wraps
-// around: what counts is the distance.
-func before(a, b uint64) bool { return int64(a-b) < 0 }
 
 // least picks the member with the fewest sessions per weight, of those that tie
 // the one whose turn is the lowest.
@@ -52,8 +50,9 @@ func (p *Pool) least(t *tier, not []*Backend, now int64) (b *Backend, full bool)
 		clock := p.clock.Load()
 		full = false
 		var best *member
-		var bestActive, bestWeight int64
-		var bestSeen, bestTurn, bestStride uint64
+		bestActive, bestWeight := int64(1), int64(0) // more sessions per weight than any has
+		var bestFar int64
+		var bestSeen, bestStride uint64
 		for i := range t.members {
 			m := &t.members[i]
 			active := m.active.Load()
@@ -62,12 +61,13 @@ func (p *Pool) least(t *tier, not []*Backend, now int64) (b *Backend, full bool)
 				weight, stride = m.at(now)
 			}
 			// Cross-multiplied: active/weight of m against best's.
-			if best != nil && active*bestWeight > bestActive*weight {
+			mine, its := active*bestWeight, bestActive*weight
+			if mine > its {
 				continue
 			}
 			seen := m.turn.Load()
-			turn := due(seen, clock, stride)
-			if best != nil && active*bestWeight == bestActive*weight && !before(turn, bestTurn) {
+			far := ahead(seen, clock, stride)
+			if mine == its && far >= bestFar {
 				continue
 			}
 			if tried(not, m.Backend) {
@@ -78,13 +78,13 @@ func (p *Pool) least(t *tier, not []*Backend, now int64) (b *Backend, full bool)
 				continue
 			}
 			best, bestActive, bestWeight = m, active, weight
-			bestSeen, bestTurn, bestStride = seen, turn, stride
+			bestFar, bestSeen, bestStride = far, seen, stride
 		}
 		if best == nil {
 			return nil, full
 		}
 		if best.enter(best.limit) {
-			p.advance(best.Backend, bestSeen, bestTurn, bestStride, clock)
+			p.advance(best.Backend, bestSeen, bestFar, bestStride, clock)
 			return best.Backend, false
 		}
 		// Others filled it meanwhile: look for the next best.
@@ -100,7 +100,8 @@ func (p *Pool) roundRobin(t *tier, not []*Backend, now int64) (b *Backend, full 
 		clock := p.clock.Load()
 		full = false
 		var best *member
-		var bestSeen, bestTurn, bestStride, bestKey uint64
+		var bestFar, bestMiddle int64
+		var bestSeen, bestStride uint64
 		for i := range t.members {
 			m := &t.members[i]
 			stride := m.stride
@@ -108,23 +109,23 @@ func (p *Pool) roundRobin(t *tier, not []*Backend, now int64) (b *Backend, full 
 				_, stride = m.at(now)
 			}
 			seen := m.turn.Load()
-			turn := due(seen, clock, stride)
-			key := turn + stride/2
-			if best != nil && !before(key, bestKey) || tried(not, m.Backend) {
+			far := ahead(seen, clock, stride)
+			middle := far + int64(stride/2)
+			if best != nil && middle >= bestMiddle || tried(not, m.Backend) {
 				continue
 			}
 			if m.full(m.limit) {
 				full = true
 				continue
 			}
-			best, bestSeen, bestTurn, bestStride, bestKey = m, seen, turn, stride, key
+			best, bestFar, bestMiddle, bestSeen, bestStride = m, far, middle, seen, stride
 		}
 		if best == nil {
 			return nil, full
 		}
 		// Whoever moves the turn has it, so that no two sessions share one.
-		if best.turn.CompareAndSwap(bestSeen, bestTurn+bestStride) && best.enter(best.limit) {
-			p.tick(clock, bestTurn)
+		if best.turn.CompareAndSwap(bestSeen, clock+uint64(bestFar)+bestStride) && best.enter(best.limit) {
+			p.tick(clock, bestFar)
 			return best.Backend, false
 		}
 	}
