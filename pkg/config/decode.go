@@ -201,13 +201,21 @@ const maxName = 255
 
 // checkName refuses names that would not survive a log line or POOL/BACKEND.
 func (d *decoder) checkName(at Position, what, name string) {
+	if err := checkName(what, name); err != nil {
+		text, hint := textAndHint(err)
+		d.problem(at, hint, "%s", text)
+	}
+}
+
+func checkName(what, name string) error {
 	const hint = `use letters, digits, "-", "_" and "."`
 	switch {
 	case name == "":
-		d.problem(at, hint, "the name of a %s is empty", what)
+		return complain(hint, "the name of a %s is empty", what)
 	case len(name) > maxName:
-		d.problem(at, "choose a shorter one", "name of a %s of %d bytes, limit %d", what, len(name), maxName)
+		return complain("choose a shorter one", "name of a %s of %d bytes, limit %d", what, len(name), maxName)
 	case printable(name) != nil || strings.ContainsAny(name, "/ \"="):
-		d.problem(at, hint, "%q is no name for a %s", name, what)
+		return complain(hint, "%q is no name for a %s", name, what)
 	}
+	return nil
 }
