@@ -8,6 +8,8 @@
 // drifts. It prints tables in Markdown, and writes the raw figures as JSON and plots as SVG. docs/performance.md says
 // how to read them; `rig -h` lists the flags, and package peer how to add a balancer by environment variable.
 //
+// With -soak it runs one balancer for long and fails if something leaked; with -pgo it writes a profile for the compiler.
+//
 // It measures; it judges nothing. A balancer that fails at a workload is shown with its failures.
 package main
 
@@ -41,7 +43,8 @@ type options struct {
 	window, warm                time.Duration
 	account, congestion         string
 	snicket, out, name, beside  string
-	redraw                      string
+	redraw, pgo                 string
+	soak                        time.Duration
 	list                        bool
 }
 
@@ -61,6 +64,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.out, "out", "benchmarks/results", "`directory` of the JSON and the plots")
 	f.StringVar(&o.name, "name", "", "`name` of the JSON file; default: the time, and the account if it is not root")
 	f.StringVar(&o.beside, "beside", "", "a `command` beside each balancer under load, as \"strace -c -f -p {pid}\"; nothing is written")
+	f.DurationVar(&o.soak, "soak", 0, "instead of measuring, run one peer, snicket unless -peers names another, under the mixed load for so `long`; fails if sessions do or if memory or descriptors grow")
+	f.StringVar(&o.pgo, "pgo", "", "instead of measuring, write a processor profile of snicket under a mix of workloads to this `file`, for profile-guided optimisation")
 	f.StringVar(&o.redraw, "redraw", "", "print and plot an earlier run's JSON `file` instead of measuring")
 	f.BoolVar(&o.list, "list", false, "list workloads and peers")
 	if err := f.Parse(args); err != nil {
@@ -71,6 +76,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	if o.rounds < 1 || o.window <= 0 || o.warm < 0 {
 		return o, errors.New("-rounds and -window must be above 0, -warm not below")
+	}
+	if o.soak < 0 || o.soak > 0 && o.pgo != "" {
+		return o, errors.New("-soak must not be below 0, nor beside -pgo")
 	}
 	return o, nil
 }
@@ -121,6 +129,12 @@ func role(ctx context.Context) error {
 		return err
 	}
 	programs, missing := build(ctx, dir)
+	if o.pgo != "" {
+		o.snicket = dir + "/profiled"
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", o.snicket, "./benchmarks/profiled").CombinedOutput(); err != nil {
+			return fmt.Errorf("building benchmarks/profiled: %w: %s", err, out)
+		}
+	}
 	for name, why := range missing {
 		fmt.Fprintf(os.Stderr, "rig: %s is left out: %s\n", name, why)
 	}
@@ -194,6 +208,16 @@ func perform(ctx context.Context, o options, dir string) error {
 		_ = backend.Process.Kill()
 		_ = backend.Wait() // it was killed: that is no news
 	}()
+	switch {
+	case o.soak > 0:
+		p, err := soaked(o, peers)
+		if err != nil {
+			return err
+		}
+		return soak(ctx, o, b, p, os.Stdout)
+	case o.pgo != "":
+		return profile(ctx, o, b, peers, dir, os.Stdout)
+	}
 	report := newReport(o, peers)
 	for _, w := range chosen {
 		if err := rounds(ctx, o, b, w, peers, report); err != nil {

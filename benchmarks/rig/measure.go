@@ -34,6 +34,7 @@ type bench struct {
 	certificates map[string]string   // by key kind
 	warm, window time.Duration
 	beside       string // a command run beside each balancer while it is under load
+	profile      string // where the profile goes of a balancer that profiles itself; empty: it does not
 }
 
 // measure runs one balancer through one workload, from its start to its end, and returns the result and the main
@@ -58,6 +59,9 @@ func (b *bench) measure(ctx context.Context, w workload, p peer.Peer) (r wire.Re
 	}
 	if r, err = b.load(ctx, spec); err != nil {
 		return r, 0, errors.Join(err, process.complaint())
+	}
+	if b.profile != "" {
+		return r, w.main(r), process.finish(dir, b.profile)
 	}
 	if w.double {
 		reached := ratio(float64(r.Sessions), r.Seconds)

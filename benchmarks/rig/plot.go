@@ -143,6 +143,10 @@ func pale() color.Color { return color.RGBA{R: 0xbf, G: 0xd4, B: 0xe8, A: 0xff} 
 func save(p *plot.Plot, path string) error {
 	c := vgsvg.New(plotWidth, plotHeight)
 	p.Draw(draw.New(c))
+	return write(c, path)
+}
+
+func write(c *vgsvg.Canvas, path string) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err

@@ -67,15 +67,22 @@ func newReport(o options, peers []peer.Peer) *report {
 		Congestion: o.congestion, Window: o.window, Warm: o.warm, Versions: make(map[string]string),
 	}
 	for _, p := range peers {
-		if p.Version == nil {
-			continue
+		if p.Version != nil {
+			r.Versions[p.Name] = version(p)
 		}
-		// Not every program's version ends with exit code 0; what it printed is the version.
-		out, _ := exec.Command(p.Program, p.Version...).CombinedOutput()
-		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		r.Versions[p.Name] = first
 	}
 	return r
+}
+
+// version is the first line of what a peer says of itself; empty if it says nothing.
+func version(p peer.Peer) string {
+	if p.Version == nil {
+		return ""
+	}
+	// Not every program's version ends with exit code 0; what it printed is the version.
+	out, _ := exec.Command(p.Program, p.Version...).CombinedOutput()
+	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return first
 }
 
 // section returns that of w, which it makes the first time.

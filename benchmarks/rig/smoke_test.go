@@ -46,6 +46,15 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
+// TestProfile has the rig write a profile, which the compiler takes.
+func TestProfile(t *testing.T) {
+	dir := t.TempDir()
+	rig, profile := filepath.Join(dir, "rig"), filepath.Join(dir, "default.pgo")
+	run(t, exec.Command("go", "build", "-o", rig, "./benchmarks/rig"))
+	run(t, exec.Command(rig, "-pgo", profile, "-warm", "100ms", "-window", "300ms"))
+	run(t, exec.Command("go", "build", "-pgo", profile, "-o", filepath.Join(dir, "snicket"), "./cmd/snicket"))
+}
+
 func run(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	cmd.Dir = "../.."

@@ -150,7 +150,7 @@ func (l *load) measure(m *meter) (Result, error) {
 	if err := m.start(); err != nil {
 		return l.Result, err
 	}
-	if err := l.run(l.spec.Window); err != nil {
+	if err := l.watch(m); err != nil {
 		return l.Result, err
 	}
 	if err := m.stop(&l.Result); err != nil {
@@ -158,6 +158,37 @@ func (l *load) measure(m *meter) (Result, error) {
 	}
 	l.Session, l.Trip = latency(l.sessions), latency(l.trips)
 	return l.Result, nil
+}
+
+// watch lets the window pass, and takes the samples that are asked for.
+func (l *load) watch(m *meter) error {
+	if l.spec.Every == 0 {
+		return l.run(l.spec.Window)
+	}
+	until := l.now() + l.spec.Window
+	var last Sample // what has been counted up to the sample before
+	sessions, trips := 0, 0
+	for l.now() < until {
+		if err := l.run(min(l.spec.Every, until-l.now())); err != nil {
+			return err
+		}
+		s := Sample{Failed: l.Failed, Sessions: l.Sessions, Bytes: l.Bytes, Trips: l.Trips}
+		s.Session, s.Trip = latency(slices.Clone(l.sessions[sessions:])), latency(slices.Clone(l.trips[trips:]))
+		sessions, trips = len(l.sessions), len(l.trips)
+		var err error
+		if s.CPU, s.Seconds, err = m.used(); err != nil {
+			return err
+		}
+		if s.Memory, s.Files, err = m.memory(); err != nil {
+			return err
+		}
+		total := s
+		s.CPU = s.CPU.Sub(last.CPU)
+		s.Sessions, s.Bytes, s.Trips = s.Sessions-last.Sessions, s.Bytes-last.Bytes, s.Trips-last.Trips
+		l.Samples = append(l.Samples, s)
+		last = total
+	}
+	return nil
 }
 
 func (l *load) now() time.Duration { return time.Since(l.base) }
@@ -402,7 +433,7 @@ func (l *load) sweep() {
 			continue
 		}
 		switch age := now - f.started; {
-		case l.spec.Rate > 0 && f.kind == short && age > lateAfter:
+		case l.spec.Rate > 0 && l.spec.Every == 0 && f.kind == short && age > lateAfter:
 			l.Late++
 			l.finish(at, nil)
 		case age > stuckAfter:

@@ -26,6 +26,8 @@ type Spec struct {
 	Ping   int     `json:"ping"`   // sessions of 64 bytes there and back
 	Pings  float64 `json:"pings"`  // messages each second over all of them; 0: each as fast as it can
 	Settle bool    `json:"settle"` // measure what the idle sessions hold, before the window
+	// Every takes samples within the window. A session begun at Rate is then not given up as late.
+	Every time.Duration `json:"every,omitempty"`
 
 	TLS    bool `json:"tls"`    // terminated: the load speaks TLS; New, Pull and Idle alone
 	Resume bool `json:"resume"` // every session but a worker's first is resumed
@@ -66,6 +68,22 @@ type Result struct {
 	After       proc.Memory `json:"after"`        // a second after
 	BeforeFiles int         `json:"before_files"` // descriptors
 	AfterFiles  int         `json:"after_files"`
+
+	Samples []Sample `json:"samples,omitempty"`
+}
+
+// Sample is how things stood at a moment of the window, and what has passed since the one before.
+type Sample struct {
+	Seconds  float64     `json:"seconds"` // since the window began
+	Memory   proc.Memory `json:"memory"`
+	Files    int         `json:"files"` // descriptors
+	CPU      proc.Usage  `json:"cpu"`   // since the sample before
+	Sessions int64       `json:"sessions"`
+	Failed   int64       `json:"failed"` // since the load began
+	Bytes    int64       `json:"bytes"`
+	Trips    int64       `json:"trips"`
+	Session  Latency     `json:"session"`
+	Trip     Latency     `json:"trip"`
 }
 
 // meter reads the balancer at the edges of the window.
@@ -87,9 +105,15 @@ func (m *meter) start() (err error) {
 }
 
 func (m *meter) stop(r *Result) error {
-	now, err := proc.CPU(m.tree)
-	r.CPU, r.Seconds = now.Sub(m.usage), time.Since(m.began).Seconds()
+	var err error
+	r.CPU, r.Seconds, err = m.used()
 	return err
+}
+
+// used is what the balancer has used since the window began.
+func (m *meter) used() (proc.Usage, float64, error) {
+	now, err := proc.CPU(m.tree)
+	return now.Sub(m.usage), time.Since(m.began).Seconds(), err
 }
 
 func (m *meter) memory() (proc.Memory, int, error) {
