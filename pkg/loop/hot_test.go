@@ -3,6 +3,7 @@ package loop_test
 import (
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -113,5 +114,13 @@ func BenchmarkTimerSet(b *testing.B) {
 	l.Stop()
 	if err := l.Run(); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// Every session has a Timer and two registrations: a pin, so that they do not grow
+// unseen.
+func TestTimerSize(t *testing.T) {
+	if got := unsafe.Sizeof(loop.Timer{}); got > 40 {
+		t.Errorf("a Timer of %d bytes, want at most 40", got)
 	}
 }

@@ -24,8 +24,7 @@ const (
 // look at the stamp and set the timer again, rather than set it at each byte.
 type Timer struct {
 	next, prev *Timer
-	at         int64 // in ticks
-	lev, pos   uint8
+	at         int64 // in ticks; of a slot's sentinel: its place in the wheel
 	f          Expirer
 }
 
@@ -77,6 +76,7 @@ func (w *wheel) init(now time.Duration) {
 		for j := range w.slots[i] {
 			s := &w.slots[i][j]
 			s.next, s.prev = s, s
+			s.at = int64(i<<levelBits | j)
 		}
 	}
 }
@@ -93,7 +93,6 @@ func (w *wheel) insert(t *Timer) {
 	}
 	pos := at >> (levelBits * lev) & (levelSize - 1)
 	s := &w.slots[lev][pos]
-	t.lev, t.pos = uint8(lev), uint8(pos)
 	t.prev, t.next = s.prev, s
 	s.prev.next = t
 	s.prev = t
@@ -102,8 +101,8 @@ func (w *wheel) insert(t *Timer) {
 
 func (w *wheel) remove(t *Timer) {
 	t.prev.next, t.next.prev = t.next, t.prev
-	if t.prev == t.next { // only the sentinel is left
-		w.used[t.lev] &^= 1 << t.pos
+	if s := t.prev; s == t.next { // only the sentinel is left
+		w.used[s.at>>levelBits] &^= 1 << (s.at & (levelSize - 1))
 	}
 	t.next, t.prev = nil, nil
 }
@@ -180,7 +179,6 @@ func (w *wheel) cascade() {
 func (w *wheel) put(t *Timer, at int64) {
 	pos := at & (levelSize - 1)
 	s := &w.slots[0][pos]
-	t.lev, t.pos = 0, uint8(pos)
 	t.prev, t.next = s.prev, s
 	s.prev.next = t
 	s.prev = t
