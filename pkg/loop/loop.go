@@ -66,11 +66,21 @@ const (
 )
 
 // slot is one registration; gen is odd while the slot is taken, so that the
-// zero Token never fits.
+// zero Token never fits. next is that of the list of free slots, plus one.
 type slot struct {
-	h   Handler
-	gen uint32
+	h    Handler
+	gen  uint32
+	next uint32
 }
+
+// Slots come in pages that stay where they are: a table that grew by copying
+// would leave several times its size to the collector.
+const (
+	pageBits = 8
+	pageSize = 1 << pageBits
+)
+
+type page [pageSize]slot
 
 // A Loop is one event loop. All methods but Post, Background and Stop belong to
 // its own thread (before Run: to the one that made it).
@@ -79,8 +89,8 @@ type Loop struct {
 	wakefd int
 	start  time.Time
 	now    time.Duration
-	slots  []slot
-	free   []uint32
+	pages  []*page
+	free   uint32 // the first free slot, plus one; 0: none
 	again  []Token
 	turn   []Token // the list that again swaps with
 	events []unix.EpollEvent
@@ -151,25 +161,34 @@ func (l *Loop) AddLevel(fd int, h Handler, exclusive bool) (Token, error) {
 }
 
 func (l *Loop) add(fd int, events uint32, h Handler) (Token, error) {
-	index := uint32(len(l.slots))
-	if n := len(l.free); n > 0 {
-		index = l.free[n-1]
-		l.free = l.free[:n-1]
-	} else {
-		l.slots = append(l.slots, slot{})
+	if l.free == 0 {
+		l.addPage()
 	}
-	s := &l.slots[index]
-	s.gen++
-	ev := unix.EpollEvent{Events: events, Fd: int32(index), Pad: int32(s.gen)}
+	index := l.free - 1
+	s := l.slot(index)
+	ev := unix.EpollEvent{Events: events, Fd: int32(index), Pad: int32(s.gen + 1)}
 	if errno := epollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); errno != 0 {
-		s.gen++
-		l.free = append(l.free, index)
 		return NoToken, fmt.Errorf("epoll_ctl: %w", errno)
 	}
+	l.free = s.next
+	s.gen++
 	s.h = h
 	l.used++
 	return token(index, s.gen), nil
 }
+
+// addPage makes a page of free slots, of which there are none.
+func (l *Loop) addPage() {
+	first := uint32(len(l.pages)) << pageBits
+	p := new(page)
+	for i := range uint32(pageSize - 1) {
+		p[i].next = first + i + 2
+	}
+	l.pages = append(l.pages, p)
+	l.free = first + 1
+}
+
+func (l *Loop) slot(index uint32) *slot { return &l.pages[index>>pageBits][index&(pageSize-1)] }
 
 // Forget ends a registration whose descriptor is about to be closed and is not
 // shared (by dup or SCM_RIGHTS) with anyone: closing takes it out of epoll. An
@@ -181,7 +200,7 @@ func (l *Loop) Forget(t Token) {
 	}
 	s.h = nil
 	s.gen++
-	l.free = append(l.free, t.index())
+	s.next, l.free = l.free, t.index()+1
 	l.used--
 }
 
@@ -202,8 +221,8 @@ func (l *Loop) Remove(t Token, fd int) {
 func (l *Loop) Again(t Token) { l.again = append(l.again, t) }
 
 func (l *Loop) at(t Token) *slot {
-	if i := t.index(); int(i) < len(l.slots) && t.gen()&1 == 1 {
-		if s := &l.slots[i]; s.gen == t.gen() {
+	if i := t.index(); int(i>>pageBits) < len(l.pages) && t.gen()&1 == 1 {
+		if s := l.slot(i); s.gen == t.gen() {
 			return s
 		}
 	}
