@@ -108,3 +108,54 @@ func TestJA4IgnoresOrder(t *testing.T) {
 		t.Error("the order of signature algorithms makes no difference")
 	}
 }
+
+// TestJA4Input holds that hellos of the same input and protocols have the same
+// fingerprint: what it leaves out makes no difference, what does is in it.
+func TestJA4Input(t *testing.T) {
+	base := func() sni.Hello {
+		return sni.Hello{
+			LegacyVersion: 0x0303, Versions: []uint16{0x1a1a, 0x0304}, CipherSuites: []uint16{0x2a2a, 0x1301, 0x1302},
+			Extensions: []uint16{0, 43, 16, 0x3a3a, 13}, SignatureSchemes: []uint16{0x0403, 0x0804}, ALPN: []string{"h2"},
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(*sni.Hello)
+		same   bool
+	}{
+		{"other GREASE", func(h *sni.Hello) { h.Versions[0], h.CipherSuites[0], h.Extensions[3] = 0x4a4a, 0x5a5a, 0x6a6a }, true},
+		{"no GREASE", func(h *sni.Hello) { h.CipherSuites = h.CipherSuites[1:] }, true},
+		{"extensions in another order", func(h *sni.Hello) { slices.Reverse(h.Extensions) }, true},
+		{"another name", func(h *sni.Hello) { h.ServerName = "other.test" }, true},
+		{"another session", func(h *sni.Hello) { h.SessionID = []byte{1} }, true},
+		{"a lower version", func(h *sni.Hello) { h.Versions[1] = 0x0303 }, false},
+		{"without a name", func(h *sni.Hello) { h.Extensions = h.Extensions[1:] }, false},
+		{"one suite less", func(h *sni.Hello) { h.CipherSuites = h.CipherSuites[:2] }, false},
+		{"one extension more", func(h *sni.Hello) { h.Extensions = append(h.Extensions, 10) }, false},
+		{"other signatures", func(h *sni.Hello) { slices.Reverse(h.SignatureSchemes) }, false},
+		{"a suite that is an extension", func(h *sni.Hello) {
+			h.CipherSuites, h.Extensions = h.CipherSuites[:2], append(h.Extensions, 0x1302)
+		}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a, b := base(), base()
+			tc.change(&b)
+			same := string(a.AppendJA4Input(nil)) == string(b.AppendJA4Input(nil))
+			if same != tc.same || same && a.JA4() != b.JA4() {
+				t.Errorf("got same input %t, fingerprints %s and %s; want %t", same, a.JA4(), b.JA4(), tc.same)
+			}
+		})
+	}
+}
+
+func BenchmarkJA4Input(b *testing.B) {
+	h, err := sni.Parse(hello(b, "chrome-like"), 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var buf []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = h.AppendJA4Input(buf[:0])
+	}
+}
