@@ -3,7 +3,6 @@ package proxy
 import (
 	"time"
 
-	"github.com/snicketlb/snicket/balancer"
 	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/relay"
 	"github.com/snicketlb/snicket/sni"
@@ -63,22 +62,8 @@ func (s *session) finish() {
 	s.relay.Close(w.env)
 	s.closeClient()
 	s.closeBackend()
-	s.choice.release(balancer.Result{Dial: s.dialTook()})
-	if s.peek != nil {
-		w.env.Return(s.peek.buf)
-		if s.peek.parser != nil {
-			w.giveParser(s.peek.parser)
-		}
-	}
+	s.release()
 	s.account(&Record{BytesIn: in, BytesOut: out})
-}
-
-// dialTook is how long the backend took to connect; 0 if it did not.
-func (s *session) dialTook() time.Duration {
-	if s.dialDone == 0 {
-		return 0
-	}
-	return s.dialDone - s.dialed
 }
 
 func (s *session) closeClient() {
@@ -111,17 +96,21 @@ func (s *session) closeBackend() {
 // counts and becomes a record. r holds what its branch alone knows.
 func (s *session) account(r *Record) {
 	w, p := s.w, s.w.p
-	now := w.l.Clock()
-	s.releaseHello()
+	at := time.Now()
+	now := at.Sub(p.start)
+	if s.opening != nil {
+		s.releaseHello()
+	}
 	if s.addrHeld {
-		p.perAddr.leave(s.addr, now)
+		p.perAddr.leave(addrKey(s.client().Addr()), now)
 	}
 	if s.routeHeld {
 		s.route.Active.Add(-1)
 	}
 	w.countsOf(s.listener.Name)[s.outcome].Add(1)
 	if p.o.Access != nil {
-		s.fill(r, now)
+		s.fill(r, at)
+		r.Duration = now - s.accepted
 		w.records.put(r)
 	}
 	w.put(s)
@@ -129,14 +118,17 @@ func (s *session) account(r *Record) {
 }
 
 // fill completes a record with what both branches know.
-func (s *session) fill(r *Record, now time.Duration) {
-	r.Time = time.Now()
+func (s *session) fill(r *Record, at time.Time) {
+	r.Time = at
 	r.ID = s.id
 	r.Listener = s.listener.Name
-	r.Client, r.Peer = s.client, s.peer
-	r.SNI, r.JA4 = s.sni, s.ja4
-	if r.TLSVersion == 0 { // else it is what was negotiated, perhaps nothing
-		r.ALPN = s.alpn
+	r.Client, r.Peer = s.client(), s.peer
+	r.SNI = s.sni
+	if s.print != nil {
+		r.JA4 = s.print.ja4
+		if r.TLSVersion == 0 { // else it is what was negotiated, perhaps nothing
+			r.ALPN = s.print.alpn
+		}
 	}
 	if s.route != nil {
 		r.Routed, r.Route, r.Mode = true, s.route.Name, s.route.Mode
@@ -144,20 +136,13 @@ func (s *session) fill(r *Record, now time.Duration) {
 	if s.pool != nil {
 		r.Pool = s.pool.Name
 	}
-	if b := s.choice.holds(); b != nil {
+	if b := s.backend.Load(); b != nil {
 		r.Backend = b.Value().(*Target).Name
 	}
-	r.Retries = s.choice.retries
-	r.Outcome, r.Error, r.EndedBy, r.Bytes = s.outcome, s.err, s.endedBy, s.gotBytes
-	r.Hello, r.Dial, r.Queue = -1, -1, -1
-	if s.helloAt > 0 {
-		r.Hello = s.helloAt - s.accepted
-	}
-	if s.dialDone > 0 {
-		r.Dial = s.dialTook()
-	}
+	r.Retries = int(s.retries)
+	r.Outcome, r.Error, r.EndedBy, r.Bytes = s.outcome, s.why(), s.endedBy, s.gotBytes
+	r.Hello, r.Dial, r.Queue = s.helloTook.duration(), s.dialTook.duration(), -1
 	if s.term == nil {
 		r.Handshake = -1
 	}
-	r.Duration = now - s.accepted
 }

@@ -125,7 +125,7 @@ func (s *session) dialExpired(now time.Duration) {
 		s.redial(errDialTimeout)
 		return
 	}
-	t := s.choice.holds().Value().(*Target)
+	t := s.backend.Load().Value().(*Target)
 	switch errno := t.Address.Connect(int(s.b.fd)); errno {
 	case unix.EAGAIN:
 		s.waitBacklog(now)
@@ -164,12 +164,12 @@ func (s *session) dialReady(ev loop.Events) {
 // connected writes the PROXY header and the hello in one go, and relays.
 func (s *session) connected(ev loop.Events) {
 	w := s.w
-	s.dialDone = w.l.Clock()
+	s.dialTook = spanOf(w.l.Clock() - s.dialed)
 	first, size := s.peek.buf, 0
 	if s.choice.via.ProxyProtocol != 0 {
 		out := s.proxyHeader()
-		if s.choice.via.TLVs.ALPN && !strings.Contains(s.alpn, ",") {
-			out.ALPN = s.alpn
+		if s.choice.via.TLVs.ALPN && !strings.Contains(s.print.alpn, ",") {
+			out.ALPN = s.print.alpn
 		}
 		header, err := proxyheader.Append(w.header[:0], out)
 		if err != nil {
@@ -181,17 +181,20 @@ func (s *session) connected(ev loop.Events) {
 		w.env.Return(first)
 		first = joined
 	}
-	s.peek = nil
+	s.peek.buf = nil
 	s.relayed(first, size, ev)
 }
 
 // proxyHeader is what the backend is told of the client, whatever the mode. The
 // destination is the address that the client connected to.
 func (s *session) proxyHeader() proxyheader.Out {
-	if !s.local.IsValid() && s.client.IsValid() {
-		s.local = s.arrivedAt()
+	out := proxyheader.Out{Version: s.choice.via.ProxyProtocol, Source: s.client()}
+	if s.proxied != nil {
+		out.Destination = s.proxied.local
 	}
-	out := proxyheader.Out{Version: s.choice.via.ProxyProtocol, Source: s.client, Destination: s.local}
+	if !out.Destination.IsValid() && out.Source.IsValid() {
+		out.Destination = s.arrivedAt()
+	}
 	if s.choice.via.TLVs.Authority {
 		out.Authority = s.sni
 	}

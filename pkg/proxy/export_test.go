@@ -15,7 +15,7 @@ func (p *Proxy) Dump() string {
 	for _, w := range p.workers {
 		w.l.Post(func() {
 			var b strings.Builder
-			for s := w.sessions.next; s != &w.sessions; s = s.next {
+			for s := range w.sessions.all() {
 				fmt.Fprintf(&b, "%v phase %d queued %t relay %+v unsent %d %d\n",
 					s.peer, s.phase, s.queued, s.relay, loop.Unsent(int(s.c.fd)), loop.Unsent(int(s.b.fd)))
 			}

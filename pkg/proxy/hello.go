@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,12 +53,12 @@ func (s *session) readHello() {
 // readMore reads once: the first time into the loop's buffer, later behind what
 // was kept. It returns all bytes so far, and how many of how much room came.
 func (s *session) readMore() (b []byte, n, room int, errno unix.Errno) {
-	if s.peek == nil {
+	if s.peek.buf == nil {
 		b = s.w.env.Scratch()
 		n, errno = loop.Read(int(s.c.fd), b)
 		return b[:n], n, len(b), errno
 	}
-	p := s.peek
+	p := &s.peek
 	if room = cap(p.buf) - len(p.buf); room < peekRoom {
 		grown := append(s.w.env.Borrow(2*cap(p.buf)), p.buf...)
 		s.w.env.Return(p.buf)
@@ -85,7 +84,7 @@ func (s *session) examine(b []byte) (*sni.Hello, Outcome, error) {
 		s.wantHeader = false
 		s.header = n
 		if !h.Local {
-			s.client, s.local = h.Source, h.Destination
+			s.proxied = &proxied{client: h.Source, local: h.Destination}
 		}
 		if out := s.admit(); out != OK {
 			return nil, out, errPerIP
@@ -122,7 +121,7 @@ var (
 
 // parser is the session's own once it has begun a hello, else the loop's.
 func (s *session) parser() *sni.Parser {
-	if s.peek != nil && s.peek.parser != nil {
+	if s.peek.parser != nil {
 		return s.peek.parser
 	}
 	s.w.parser.Reset(s.limits.MaxHello)
@@ -132,8 +131,8 @@ func (s *session) parser() *sni.Parser {
 // keep holds on to the first bytes of a hello that is not whole, and to the
 // parser that has begun it.
 func (s *session) keep(b []byte) {
-	if s.peek == nil {
-		s.peek = &peek{buf: append(s.w.env.Borrow(len(b)+peekRoom), b...)}
+	if s.peek.buf == nil {
+		s.peek.buf = append(s.w.env.Borrow(len(b)+peekRoom), b...)
 	}
 	if s.begun && s.peek.parser == nil {
 		s.peek.parser = s.w.takeParser()
@@ -142,16 +141,13 @@ func (s *session) keep(b []byte) {
 
 // took goes on with a whole hello: b holds it, and what came behind it.
 func (s *session) took(h *sni.Hello, b []byte) {
-	s.helloAt = s.w.l.Now()
+	s.helloTook = spanOf(s.w.l.Now() - s.accepted)
 	s.sni = h.ServerName
-	s.alpn = joinALPN(h.ALPN)
-	if s.w.p.o.Access != nil {
-		h.AppendJA4(s.ja4[:0])
-	}
+	s.print = s.w.prints.of(h)
 	sni.AppendAlert(s.alertLevel[:0], h, sni.AlertInternalError)
 	outcome := s.findRoute(h)
 	// From here on h is no more: its parser serves the next session.
-	if s.peek != nil && s.peek.parser != nil {
+	if s.peek.parser != nil {
 		s.w.giveParser(s.peek.parser)
 		s.peek.parser = nil
 	}
@@ -160,11 +156,11 @@ func (s *session) took(h *sni.Hello, b []byte) {
 		return
 	}
 	s.releaseHello()
-	if s.peek == nil {
-		s.peek = &peek{buf: append(s.w.env.Borrow(len(b)), b...)}
+	if s.peek.buf == nil {
+		s.peek.buf = append(s.w.env.Borrow(len(b)), b...)
 	}
 	if s.header > 0 { // the client's own PROXY header ends here
-		p := s.peek
+		p := &s.peek
 		p.buf = p.buf[:copy(p.buf, p.buf[s.header:])]
 	}
 	s.w.l.Cancel(&s.timer)
@@ -173,19 +169,6 @@ func (s *session) took(h *sni.Hello, b []byte) {
 		return
 	}
 	s.pick()
-}
-
-// joinALPN is the offered protocols as one string; the usual ones cost nothing.
-func joinALPN(protos []string) string {
-	switch {
-	case len(protos) == 0:
-		return ""
-	case len(protos) == 1:
-		return protos[0]
-	case len(protos) == 2 && protos[0] == "h2" && protos[1] == "http/1.1":
-		return "h2,http/1.1"
-	}
-	return strings.Join(protos, ",")
 }
 
 // leftEarly ends a session whose client went away before its hello was whole.
@@ -231,15 +214,16 @@ func (s *session) helloSlot() bool {
 // another outcome than OK says which limit forbids it.
 func (s *session) admit() Outcome {
 	l := s.limits
-	if !s.client.IsValid() {
+	client := s.client().Addr()
+	if !client.IsValid() {
 		return OK
 	}
 	if len(l.Except) > 0 {
-		if _, spared := prefixFor(l.Except, s.client.Addr()); spared {
+		if _, spared := prefixFor(l.Except, client); spared {
 			return OK
 		}
 	}
-	s.addr = addrKey(s.client.Addr())
+	s.addr = addrKey(client)
 	if l.PerIPConnections == 0 && l.PerIPRate.N == 0 {
 		return OK
 	}

@@ -197,7 +197,7 @@ func (w *worker) begin(a *acceptor, live *live, fd int, peer netip.AddrPort) {
 	s.socks = a.socks
 	s.listener = a.socks.listener.Load()
 	s.accepted, s.stamp = now, now
-	s.peer, s.client = peer, peer
+	s.peer = peer
 	s.c.fd, s.b.fd = int32(fd), -1
 	s.limits = live.limits
 	s.wantHeader = s.listener.trusts(peer)

@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"errors"
-	"sync/atomic"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +19,7 @@ func (s *session) findRoute(h *sni.Hello) Outcome {
 	if l == nil { // removed
 		table, l = s.socks.last.Load(), s.socks.listener.Load()
 	}
-	r, outcome := table.lookup(l.Name, s.sni, s.client.Addr(), h)
+	r, outcome := table.lookup(l.Name, s.sni, s.client().Addr(), h)
 	s.route = r
 	if outcome != OK {
 		return outcome
@@ -37,12 +37,10 @@ func (s *session) findRoute(h *sni.Hello) Outcome {
 // A choice is the search of one session for a backend. Both branches of the way
 // make it, the passthrough on its loop and the terminated in its goroutine.
 type choice struct {
-	pool    *Pool // of the route
-	via     *Pool // by whose settings the backend is reached
-	pick    balancer.Pick
-	b       atomic.Pointer[balancer.Backend] // counted, until failed or release
-	retries int
-	err     error // of the last try
+	s    *session
+	via  *Pool // by whose settings the backend is reached
+	pick balancer.Pick
+	err  error // of the last try
 }
 
 var errUnresolved = errors.New("the name does not resolve")
@@ -57,13 +55,13 @@ func (t *Target) unreachable() error {
 
 // start begins the search of a session that has its route.
 func (c *choice) start(s *session) {
-	c.pool, c.via = s.pool, s.pool
-	c.pick = balancer.Pick{Client: s.client.Addr(), Name: s.sni}
+	c.s, c.via = s, s.pool
+	c.pick = balancer.Pick{Client: s.client().Addr(), Name: s.sni}
 }
 
 // next acquires a backend. Without one the outcome says why.
 func (c *choice) next() (*Target, Outcome) {
-	b, err := c.pool.Balancer.Acquire(c.pick)
+	b, err := c.s.pool.Balancer.Acquire(c.pick)
 	if err != nil {
 		if len(c.pick.Tried) > 0 {
 			return nil, DialFailed // of the tries before, whose error stands
@@ -71,10 +69,10 @@ func (c *choice) next() (*Target, Outcome) {
 		c.err = err
 		return nil, NoBackend
 	}
-	c.retries = len(c.pick.Tried)
-	c.b.Store(b)
+	c.s.retries = uint16(min(len(c.pick.Tried), math.MaxUint16))
+	c.s.backend.Store(b)
 	t := b.Value().(*Target)
-	if c.via = c.pool; t.Pool != nil {
+	if c.via = c.s.pool; t.Pool != nil {
 		c.via = t.Pool
 	}
 	return t, OK
@@ -85,27 +83,17 @@ func (c *choice) next() (*Target, Outcome) {
 // condemns no backend, and no other would do better.
 func (c *choice) failed(err error, took time.Duration) (again bool, outcome Outcome) {
 	c.err = err
-	b := c.b.Swap(nil)
+	b := c.s.backend.Swap(nil)
 	if ours(err) {
-		c.pool.Balancer.Release(b, balancer.Result{})
+		c.s.pool.Balancer.Release(b, balancer.Result{})
 		return false, Internal
 	}
-	c.pool.Balancer.Release(b, balancer.Result{Dial: took, Err: err})
-	if c.pool.Failed != nil {
-		c.pool.Failed(b.ID(), err)
+	c.s.pool.Balancer.Release(b, balancer.Result{Dial: took, Err: err})
+	if c.s.pool.Failed != nil {
+		c.s.pool.Failed(b.ID(), err)
 	}
 	c.pick.Tried = append(c.pick.Tried, b)
-	return len(c.pick.Tried) <= c.pool.Retries, DialFailed
-}
-
-// holds is the backend that the session counts for, if any.
-func (c *choice) holds() *balancer.Backend { return c.b.Load() }
-
-// release gives the backend back at the session's end.
-func (c *choice) release(r balancer.Result) {
-	if b := c.b.Load(); b != nil {
-		c.pool.Balancer.Release(b, r)
-	}
+	return len(c.pick.Tried) <= c.s.pool.Retries, DialFailed
 }
 
 // ours reports whether a failed dial says nothing of the backend: descriptors,

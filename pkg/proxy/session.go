@@ -1,11 +1,14 @@
 package proxy
 
 import (
+	"math"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/snicketlb/snicket/balancer"
 	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/relay"
 	"github.com/snicketlb/snicket/sni"
@@ -36,64 +39,100 @@ type socket struct {
 // A session is one client connection and its backend connection. It lives on one
 // loop and is touched there alone; as terminated it lends itself to a goroutine,
 // and the loop touches only kill.
+//
+// It is what an idle connection costs, so it holds what lasts to its end; what
+// is needed only on the way to the relay is its opening.
 type session struct {
-	relay relay.Relay
-	timer loop.Timer
-	stamp time.Duration // when a byte last passed
-	w     *worker
-	c, b  socket
+	relay    relay.Relay
+	timer    loop.Timer
+	stamp    time.Duration // when a byte last passed
+	w        *worker       // nil: nobody's session
+	*opening               // nil from the relay on
+	c, b     socket
 
-	helloUntil time.Duration // when the hello must be whole
-	dialUntil  time.Duration // while a Unix socket's backlog is full
-	discarded  int           // read away while lingering
-
-	phase        phase
-	half         bool // one way has ended: fin counts, not idle
-	queued       bool // on the loop's ready list
-	wantHeader   bool // a PROXY header must come first
-	helloHeld    bool // counted among the unfinished hellos
-	addrHeld     bool // counted for its address
-	addrHello    bool // counted among the unfinished hellos of its address
-	gotBytes     bool
-	begun        bool        // a parser has seen a part of the hello
-	routeHeld    bool        // counted for its route
-	alertLevel   [7]byte     // an alert record that the client accepts
-	armed        bool        // the backend's keepalive is
-	events       loop.Events // of the client, since a read that drained it
-	outcome      Outcome
-	endedBy      Party
-	header       int // bytes of the client's PROXY header in the peeked ones
-	err          string
-	next, prev   *session
-	older, newer *session // in the queue of lingering sessions
+	phase     phase
+	half      bool // one way has ended: fin counts, not idle
+	queued    bool // on the loop's ready list
+	armed     bool // the backend's keepalive is
+	gotBytes  bool
+	addrHeld  bool // counted for its address
+	routeHeld bool // counted for its route
+	outcome   Outcome
+	endedBy   Party
+	retries   uint16
+	errno     uint16 // by which one side's connection broke, in the relay
+	place     uint32 // in the loop's store
+	helloTook span   // accept to whole hello
+	dialTook  span   // first dial to connected
 
 	socks    *sockets
 	listener *Listener
-	limits   *Limits
-	peek     *peek
-	choice   choice
 	route    *Route
 	pool     *Pool
-	term     *terminal // the goroutine's part of a terminated session
+	backend  atomic.Pointer[balancer.Backend] // counted for it, until the end
+	term     *terminal                        // the goroutine's part of a terminated session
 
 	id       SessionID
-	peer     netip.AddrPort
-	client   netip.AddrPort
-	local    netip.AddrPort // the destination from a PROXY header
-	addr     netip.Addr     // the key by which its address is counted
-	sni      string
-	alpn     string
-	ja4      [36]byte
 	accepted time.Duration
-	helloAt  time.Duration // 0: no whole hello yet
-	dialed   time.Duration // first dial; 0: none
-	dialDone time.Duration // connected; 0: never
+	peer     netip.AddrPort
+	proxied  *proxied // nil without a PROXY header of the client's
+	sni      string
+	print    *fingerprint // nil without a whole hello
+}
+
+// opening is the part of a session that ends when it relays, or with it.
+type opening struct {
+	peek       peek
+	choice     choice
+	limits     *Limits
+	helloUntil time.Duration // when the hello must be whole
+	dialed     time.Duration // first dial; 0: none
+	dialUntil  time.Duration // while a Unix socket's backlog is full
+	addr       netip.Addr    // the key by which its address is counted
+	err        string
+	header     int         // bytes of the client's PROXY header in the peeked ones
+	events     loop.Events // of the client, since a read that drained it
+	wantHeader bool        // a PROXY header must come first
+	helloHeld  bool        // counted among the unfinished hellos
+	addrHello  bool        // counted among the unfinished hellos of its address
+	begun      bool        // a parser has seen a part of the hello
+	alertLevel [7]byte     // an alert record that the client accepts
+
+	discarded    int      // read away while lingering
+	older, newer *session // in the queue of lingering sessions
 }
 
 // peek holds the bytes of a session until its backend can take them.
 type peek struct {
-	buf    []byte
-	parser *sni.Parser // nil once the hello is whole
+	buf    []byte      // nil: nothing kept
+	parser *sni.Parser // nil unless it has begun the hello
+}
+
+// proxied is what an accepted PROXY header says.
+type proxied struct{ client, local netip.AddrPort }
+
+// client is the address from an accepted PROXY header, else the peer.
+func (s *session) client() netip.AddrPort {
+	if s.proxied != nil {
+		return s.proxied.client
+	}
+	return s.peer
+}
+
+// span is a duration in microseconds plus one, 0 for what never came to pass,
+// and 71 minutes at most.
+type span uint32
+
+func spanOf(d time.Duration) span {
+	return span(min(max(d.Microseconds(), 0), math.MaxUint32-1) + 1)
+}
+
+// duration is negative for what never came to pass.
+func (s span) duration() time.Duration {
+	if s == 0 {
+		return -1
+	}
+	return time.Duration(s-1) * time.Microsecond
 }
 
 // clientEnd and backendEnd are the session as the handler of each descriptor.
@@ -105,11 +144,12 @@ type (
 // Ready takes the events of the client's descriptor.
 func (e *clientEnd) Ready(ev loop.Events) {
 	s := (*session)(e)
-	s.events |= ev
 	switch s.phase {
 	case inHello:
+		s.events |= ev
 		s.readHello()
 	case inDial:
+		s.events |= ev
 		s.clientWhileDialing(ev)
 	case inRelay:
 		if ev == 0 {
@@ -170,6 +210,7 @@ func (s *session) relayed(first []byte, header int, ev loop.Events) {
 	s.relay.Start(s.w.env, int(s.c.fd), int(s.b.fd), first, header)
 	s.begin(relay.Client, s.events)
 	s.begin(relay.Backend, ev)
+	s.w.giveOpening(s)
 	s.rearm(s.route.Idle)
 	s.pump()
 }
@@ -265,7 +306,7 @@ const goodbye = 64
 func (s *session) brokenBy(side relay.Side, errno unix.Errno) {
 	s.phase = inCut
 	s.endedBy = party(side)
-	s.err = errno.Error()
+	s.errno = uint16(errno)
 	switch {
 	case side == relay.Backend && s.relay.Whole(relay.Backend),
 		side == relay.Client && s.relay.Late() > 0 && s.relay.Late() <= goodbye:
@@ -314,14 +355,35 @@ func (s *session) kill(o Outcome) {
 		return
 	}
 	if s.phase != inCut && s.phase != inLinger { // those have their outcome
-		s.outcome, s.endedBy, s.err = o, BySnicket, ""
+		s.outcome, s.endedBy = o, BySnicket
+		if s.opening != nil {
+			s.err = ""
+		}
 	}
 	s.finish()
 }
 
+// why is the error of the session's record, if it has one.
+func (s *session) why() string {
+	switch {
+	case s.errno != 0:
+		return unix.Errno(s.errno).Error()
+	case s.opening != nil:
+		return s.err
+	}
+	return ""
+}
+
+// release gives the backend back at the session's end.
+func (s *session) release() {
+	if b := s.backend.Load(); b != nil {
+		s.pool.Balancer.Release(b, balancer.Result{Dial: max(s.dialTook.duration(), 0)})
+	}
+}
+
 // backendID is the id of the backend that the session counts for; empty: none.
 func (s *session) backendID() string {
-	if b := s.choice.holds(); b != nil {
+	if b := s.backend.Load(); b != nil {
 		return b.ID()
 	}
 	return ""

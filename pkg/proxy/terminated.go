@@ -60,7 +60,7 @@ func (s *session) terminate() {
 	}
 	prefix := bytes.Clone(s.peek.buf)
 	w.env.Return(s.peek.buf)
-	s.peek = nil
+	s.peek.buf = nil
 	ctx, cancel := context.WithCancelCause(context.Background())
 	s.term = &terminal{s: s, conn: terminate.NewConn(conn, prefix), cancel: cancel}
 	s.term.record.Handshake = -1
@@ -87,7 +87,7 @@ func (t *terminal) run(ctx context.Context) {
 		s.outcome, s.endedBy, s.err = Outcome(o-1), BySnicket, ""
 	}
 	t.cancel(nil)
-	s.choice.release(balancer.Result{Dial: s.dialTook()})
+	s.release()
 	w.l.Post(func() {
 		w.l.Background(-1)
 		s.account(&t.record)
@@ -235,7 +235,7 @@ func (t *terminal) dial(ctx context.Context) (net.Conn, Outcome) {
 		begun := time.Now()
 		conn, err := p.dialBlocking(ctx, s.choice.via, target)
 		if err == nil {
-			s.dialDone = time.Since(p.start)
+			s.dialTook = spanOf(time.Since(p.start) - s.dialed)
 			return conn, OK
 		}
 		if ctx.Err() != nil { // killed: no fault of the backend

@@ -10,8 +10,8 @@ import (
 	"github.com/snicketlb/snicket/sni"
 )
 
-// keepSessions is how many ended sessions a loop keeps for reuse.
-const keepSessions = 1024
+// keepOpenings is how many openings a loop keeps for reuse.
+const keepOpenings = 256
 
 // A worker is what belongs to one loop: its acceptors, its sessions, and what
 // they share. Everything but counts and records is touched on its loop alone.
@@ -24,12 +24,13 @@ type worker struct {
 	acceptors []*acceptor
 	full      bool // noted in Proxy.stopped
 
-	sessions session // sentinel of the ring of all sessions
-	spare    []*session
+	sessions store
+	openings []*opening
 	lingers  lingerQueue
 
 	parser  *sni.Parser // for first reads that hold a whole hello
 	parsers []*sni.Parser
+	prints  *fingerprints
 	header  []byte // scratch for PROXY headers
 
 	turn    sourceTurn
@@ -42,35 +43,49 @@ type worker struct {
 type outcomeCounts [Outcomes]atomic.Uint64
 
 func newWorker(p *Proxy, l *loop.Loop, id SessionID, pipes int) *worker {
-	w := &worker{p: p, l: l, env: relay.NewEnv(pipes), id: id, parser: new(sni.Parser), records: newRing(), done: make(chan struct{})}
-	w.sessions.next, w.sessions.prev = &w.sessions, &w.sessions
-	return w
+	return &worker{
+		p: p, l: l, env: relay.NewEnv(pipes), id: id, records: newRing(), done: make(chan struct{}),
+		parser: new(sni.Parser), prints: newFingerprints(p.o.Access != nil),
+	}
 }
 
-// get makes a session, empty, and puts it on the list.
+// get makes a session, empty but for its opening.
 func (w *worker) get() *session {
-	var s *session
-	if n := len(w.spare); n > 0 {
-		s = w.spare[n-1]
-		w.spare = w.spare[:n-1]
-	} else {
-		s = new(session)
-	}
+	s := w.sessions.get()
 	s.w = w
 	s.id = w.id
 	w.id++
-	s.prev, s.next = w.sessions.prev, &w.sessions
-	s.prev.next, w.sessions.prev = s, s
+	if n := len(w.openings); n > 0 {
+		s.opening = w.openings[n-1]
+		w.openings = w.openings[:n-1]
+	} else {
+		s.opening = new(opening)
+	}
 	return s
 }
 
-// put takes a session that has ended off the list.
-func (w *worker) put(s *session) {
-	s.prev.next, s.next.prev = s.next, s.prev
-	*s = session{}
-	if len(w.spare) < keepSessions {
-		w.spare = append(w.spare, s)
+// giveOpening takes the opening off a session, if it has one still, with what is
+// kept there.
+func (w *worker) giveOpening(s *session) {
+	o := s.opening
+	if o == nil {
+		return
 	}
+	s.opening = nil
+	w.env.Return(o.peek.buf)
+	if o.peek.parser != nil {
+		w.giveParser(o.peek.parser)
+	}
+	*o = opening{}
+	if len(w.openings) < keepOpenings {
+		w.openings = append(w.openings, o)
+	}
+}
+
+// put takes back a session that has ended.
+func (w *worker) put(s *session) {
+	w.giveOpening(s)
+	w.sessions.put(s)
 }
 
 // takeParser exchanges the loop's parser, which has begun a hello, for a fresh
@@ -105,12 +120,10 @@ func (w *worker) countsOf(listener string) *outcomeCounts {
 
 // endMatching ends the sessions that match as drained.
 func (w *worker) endMatching(match func(*session) bool) {
-	for s := w.sessions.next; s != &w.sessions; {
-		next := s.next
+	for s := range w.sessions.all() {
 		if match(s) {
 			s.kill(Drained)
 		}
-		s = next
 	}
 }
 
