@@ -20,13 +20,18 @@ func Try(ctx context.Context, p Prober, timeout time.Duration) (Observation, err
 // try makes an attempt in a context that ends after timeout.
 func try(ctx context.Context, p Prober, timeout time.Duration) (Observation, error) {
 	o, err := p.Probe(ctx)
+	return o, timed(err, timeout)
+}
+
+// timed adds to the error of a probe that ran out of time how much it had.
+func timed(err error, timeout time.Duration) error {
 	switch {
 	case errors.Is(err, ErrNoAnswer):
-		err = fmt.Errorf("%w within %v", err, timeout)
+		return fmt.Errorf("%w within %v", err, timeout)
 	case isTimeout(err):
-		err = fmt.Errorf("%w after %v", err, timeout)
+		return fmt.Errorf("%w after %v", err, timeout)
 	}
-	return o, err
+	return err
 }
 
 // Connect dials and writes the Preface: the first step of every kind of probe, for
@@ -35,7 +40,7 @@ func (p TCP) Connect(ctx context.Context) (net.Conn, error) { return p.connect(c
 
 // connect dials and writes the preface.
 func (p *TCP) connect(ctx context.Context) (net.Conn, error) {
-	conn, err := p.dial(ctx)
+	conn, err := p.dial(ctx, false)
 	if err != nil {
 		return nil, explain("connect", err)
 	}
@@ -50,7 +55,8 @@ func (p *TCP) connect(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-func (p *TCP) dial(ctx context.Context) (net.Conn, error) {
+// dial connects, quietly if nothing is to come of it.
+func (p *TCP) dial(ctx context.Context, quiet bool) (net.Conn, error) {
 	if p.Dial != nil {
 		return p.Dial(ctx)
 	}
@@ -58,6 +64,9 @@ func (p *TCP) dial(ctx context.Context) (net.Conn, error) {
 	// gets.
 	d := net.Dialer{KeepAlive: -1}
 	d.SetMultipathTCP(false)
+	if quiet {
+		quietly(&d)
+	}
 	network := p.Network
 	if network == "" {
 		network = "tcp"

@@ -204,6 +204,8 @@ type CheckerOptions struct {
 type Checker struct {
 	report      func(Transition)
 	maxInFlight int
+	direct      []attempt  // the scheduler's, for use again
+	connector   *connector // the scheduler's; nil before its first use; written with mu held
 	passive     chan passiveFailure
 	wake        chan struct{} // 1 deep: the scheduler has to look again
 	reportable  chan struct{} // 1 deep: pending is not empty
@@ -214,6 +216,7 @@ type Checker struct {
 	targets    map[string]*target
 	queue      queue // targets that no probe is running for
 	inFlight   int
+	probes     uint64       // numbers given
 	sleepUntil time.Time    // when the scheduler looks again unless woken; zero: never
 	pending    []Transition // not yet reported
 }

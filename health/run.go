@@ -23,6 +23,9 @@ func (c *Checker) Run(ctx context.Context) error {
 	settled := make(chan struct{})
 	reporter.Go(func() { c.deliver(settled) })
 	c.schedule(ctx, &probes)
+	if c.connector != nil {
+		c.connector.close()
+	}
 	probes.Wait()
 	close(settled)
 	reporter.Wait()
@@ -58,49 +61,126 @@ const batch = 2 * time.Millisecond
 // startDue starts the probes that are due and returns how long it is until the
 // next one; false if only another call can change anything.
 func (c *Checker) startDue(ctx context.Context, probes *sync.WaitGroup) (time.Duration, bool) {
+	if direct := c.takeDue(ctx, probes); len(direct) > 0 {
+		c.connect(ctx, direct, probes)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	for len(c.queue) > 0 && c.inFlight < c.maxInFlight && !c.queue[0].due.After(now) {
-		t := heap.Pop(&c.queue).(*target)
-		t.due = now
-		t.probe++
-		number, prober, timeout := t.probe, t.Prober, t.Options.Timeout
-		probeCtx, cancel := context.WithTimeout(ctx, timeout)
-		t.cancel = cancel
-		c.inFlight++
-		probes.Go(func() {
-			defer cancel()
-			o, err := try(probeCtx, prober, timeout)
-			c.settle(ctx, t, number, o, err)
-		})
-	}
 	c.sleepUntil = time.Time{}
 	if len(c.queue) == 0 || c.inFlight >= c.maxInFlight {
 		return 0, false
 	}
+	now := time.Now()
 	wait := max(c.queue[0].due.Sub(now), batch)
 	c.sleepUntil = now.Add(wait)
 	return wait, true
 }
 
-// settle takes in the result of a probe and queues the target's next one.
-func (c *Checker) settle(ctx context.Context, t *target, number uint64, o Observation, err error) {
+// takeDue takes the targets that are due out of the queue. Those for the connector
+// it returns, the others it gives a goroutine each.
+func (c *Checker) takeDue(ctx context.Context, probes *sync.WaitGroup) []attempt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
+	c.direct = c.direct[:0]
+	for len(c.queue) > 0 && c.inFlight < c.maxInFlight && !c.queue[0].due.After(now) {
+		t := heap.Pop(&c.queue).(*target)
+		t.due = now
+		c.probes++
+		t.probe = c.probes
+		c.inFlight++
+		a := attempt{target: t, number: t.probe, direct: t.direct, timeout: t.Options.Timeout}
+		if a.direct != nil {
+			c.direct = append(c.direct, a)
+		} else {
+			c.goLocked(ctx, a, probes)
+		}
+	}
+	return c.direct
+}
+
+// goLocked makes an attempt in a goroutine.
+func (c *Checker) goLocked(ctx context.Context, a attempt, probes *sync.WaitGroup) {
+	prober := a.target.Prober
+	probeCtx, cancel := context.WithTimeout(ctx, a.timeout)
+	if a.target.probe == a.number {
+		a.target.cancel = cancel
+	} else {
+		cancel() // the target was dropped meanwhile
+	}
+	probes.Go(func() {
+		defer cancel()
+		o, err := try(probeCtx, prober, a.timeout)
+		c.settle(ctx, a, o, err)
+	})
+}
+
+// connect makes attempts by the connector, or in goroutines if there is none.
+func (c *Checker) connect(ctx context.Context, attempts []attempt, probes *sync.WaitGroup) {
+	if !c.canConnect(ctx) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, a := range attempts {
+			c.goLocked(ctx, a, probes)
+		}
+		return
+	}
+	ended := attempts[:0]
+	for _, a := range attempts {
+		done, err := c.connector.start(a)
+		if done {
+			a.err = err
+			ended = append(ended, a)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range ended {
+		c.settleLocked(ctx, a, Observation{}, a.err)
+	}
+}
+
+// canConnect reports whether there is a connector, which it makes at first use.
+func (c *Checker) canConnect(ctx context.Context) bool {
+	if c.connector != nil {
+		return true
+	}
+	connector, err := newConnector(func(a attempt, err error) {
+		c.settle(ctx, a, Observation{}, timed(err, a.timeout))
+	})
+	if err != nil {
+		return false // descriptors may be there the next time
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.connector = connector
+	return true
+}
+
+// settle takes in the result of a probe and queues the target's next one.
+func (c *Checker) settle(ctx context.Context, a attempt, o Observation, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settleLocked(ctx, a, o, err) {
+		signal(c.wake)
+	}
+}
+
+// settleLocked reports whether the scheduler sleeps longer than it now should.
+func (c *Checker) settleLocked(ctx context.Context, a attempt, o Observation, err error) bool {
 	full := c.inFlight >= c.maxInFlight
 	c.inFlight--
-	if t.probe == number && ctx.Err() == nil {
+	t := a.target
+	if t.probe == a.number && ctx.Err() == nil {
 		now := time.Now()
 		t.cancel = nil
+		t.probe = 0
 		t.status.LastProbe = now
 		c.judgeLocked(t, now, o, err, false)
 		t.due = later(t.due.Add(c.intervalLocked(t)), now)
 		heap.Push(&c.queue, t)
 	}
-	if full || t.index == 0 && (c.sleepUntil.IsZero() || t.due.Before(c.sleepUntil)) {
-		signal(c.wake)
-	}
+	return full || t.index == 0 && (c.sleepUntil.IsZero() || t.due.Before(c.sleepUntil))
 }
 
 // takeFailure takes in the failure of a session.

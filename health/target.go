@@ -22,11 +22,21 @@ type target struct {
 
 	due    time.Time          // when the next probe starts; while one runs, when it started
 	index  int                // in the queue, or notQueued
-	cancel context.CancelFunc // ends the probe that is running; nil if none
-	probe  uint64             // number of that probe; others' results are stale
+	cancel context.CancelFunc // ends the probe that is running; nil if none, or if that is direct
+	probe  uint64             // number of that probe, unlike any other, 0 if none runs; others' results are stale
+	direct *direct            // how a connector probes it; nil if Prober does
 
 	agentDown error       // the agent's last word, if that was down
 	reported  AgentReport // what the latest transition said of the agent
+}
+
+// attempt is a probe under way.
+type attempt struct {
+	target  *target
+	number  uint64
+	direct  *direct
+	timeout time.Duration
+	err     error // of one that has ended
 }
 
 // hear takes in what an agent said and returns the error of a probe whose agent

@@ -34,11 +34,11 @@ func (c *Checker) Update(targets []Target) {
 		t := c.targets[u.ID]
 		switch {
 		case t == nil:
-			t = &target{Target: u, index: notQueued, status: Status{Since: now}}
+			t = &target{Target: u, index: notQueued, status: Status{Since: now}, direct: directTo(u.Prober)}
 			fresh = append(fresh, t)
 		case t.Key != u.Key:
 			c.dropLocked(t)
-			t.Target = u
+			t.Target, t.direct = u, directTo(u.Prober)
 			t.status.Passes, t.status.Failures = 0, 0
 			t.agentDown, t.status.Observation.Agent = nil, AgentReport{}
 			fresh = append(fresh, t)
@@ -66,7 +66,7 @@ func (c *Checker) Update(targets []Target) {
 
 // keepLocked gives a target that goes on its new options.
 func (c *Checker) keepLocked(t *target, u Target, now time.Time) {
-	t.Target = u
+	t.Target, t.direct = u, directTo(u.Prober)
 	c.hastenLocked(t, now)
 }
 
@@ -86,9 +86,12 @@ func (c *Checker) dropLocked(t *target) {
 	if t.index != notQueued {
 		heap.Remove(&c.queue, t.index)
 	}
-	if t.cancel != nil {
+	switch {
+	case t.cancel != nil:
 		t.cancel()
 		t.cancel = nil
+	case c.connector != nil:
+		c.connector.abandon(t.probe)
 	}
-	t.probe++
+	t.probe = 0 // no probe's number
 }

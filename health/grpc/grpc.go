@@ -161,7 +161,9 @@ func brief(s string) string {
 }
 
 // shaken are credentials of connections whose handshake is done.
-type shaken struct{ credentials.TransportCredentials }
+type shaken struct {
+	credentials.TransportCredentials
+}
 
 // Info makes the scheme of requests https.
 func (shaken) Info() credentials.ProtocolInfo {
@@ -169,4 +171,3 @@ func (shaken) Info() credentials.ProtocolInfo {
 }
 
 func (s shaken) Clone() credentials.TransportCredentials { return s }
-
