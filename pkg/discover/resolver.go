@@ -133,8 +133,8 @@ func (s *session) ask(ctx context.Context, name string, kind uint16) (reply, err
 		if err != nil {
 			return reply{}, err
 		}
-		end, whole := chase(m, asked, kind, &out)
-		if len(out.records) > 0 || end == asked || m.Rcode == dns.RcodeNameError || whole {
+		end, aliases, whole := chase(m, asked, kind, &out)
+		if len(out.records) > 0 || aliases == 0 || m.Rcode == dns.RcodeNameError || whole {
 			out.extra = m.Extra
 			return out, nil
 		}
@@ -144,10 +144,11 @@ func (s *session) ask(ctx context.Context, name string, kind uint16) (reply, err
 }
 
 // chase follows the aliases in m's answer section from name on, and puts what is at
-// their end into out. It returns the last name, and whether m tells by itself that
-// there is nothing at it: it has an authority's word on the last name (RFC 2308 §2).
-func chase(m *dns.Msg, name string, kind uint16, out *reply) (end string, whole bool) {
-	for range maxAliases {
+// their end into out. It returns the last name, how many aliases led there, and whether
+// m tells by itself that there is nothing at it: it has an authority's word on the last
+// name (RFC 2308 §2).
+func chase(m *dns.Msg, name string, kind uint16, out *reply) (end string, aliases int, whole bool) {
+	for ; aliases < maxAliases; aliases++ {
 		next := ""
 		for _, rr := range m.Answer {
 			h := rr.Header()
@@ -172,7 +173,7 @@ func chase(m *dns.Msg, name string, kind uint16, out *reply) (end string, whole 
 			whole = true
 		}
 	}
-	return name, whole
+	return name, aliases, whole
 }
 
 // seconds is a TTL; one with the highest bit set is 0 (RFC 2181 §8).
