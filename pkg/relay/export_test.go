@@ -9,3 +9,6 @@ const (
 	ChunkSize = chunkSize
 	PipePause = pipePause
 )
+
+// Bulk reports whether what comes from s is spliced.
+func (r *Relay) Bulk(s Side) bool { return r.ways[s].bulk }
