@@ -77,6 +77,22 @@ func Write(fd int, b []byte) (int, unix.Errno) {
 	}
 }
 
+// WriteMore is Write for a socket to which more is about to be sent, or its end:
+// what does not fill a segment waits for that (MSG_MORE).
+func WriteMore(fd int, b []byte) (int, unix.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+			unix.MSG_MORE|unix.MSG_NOSIGNAL, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return 0, errno
+		}
+		return int(n), 0
+	}
+}
+
 // Splice moves up to n bytes from one descriptor to the other, one of which is
 // a pipe, without blocking. 0 and no error is the end of from.
 func Splice(from, to, n int) (int, unix.Errno) {
@@ -123,14 +139,32 @@ func Unsent(fd int) int {
 	if errno != 0 || n == 0 {
 		return 0
 	}
-	var state uint8 // the first byte of struct tcp_info
-	size := uint32(1)
-	_, _, errno = unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno == 0 && state == unix.BPF_TCP_CLOSE {
+	if Gone(fd) {
 		return 0 // the kernel counts on what it has dropped
 	}
 	return int(n)
+}
+
+// Gone reports whether the kernel has given up a TCP connection, as it does at a
+// reset and at a timeout, also when the error that told of it has been taken. It
+// is false for sockets of other kinds.
+func Gone(fd int) bool {
+	state, ok := tcpState(fd)
+	return ok && state == unix.BPF_TCP_CLOSE
+}
+
+// TCP reports whether fd is a TCP socket.
+func TCP(fd int) bool {
+	_, ok := tcpState(fd)
+	return ok
+}
+
+// tcpState is the first byte of struct tcp_info.
+func tcpState(fd int) (state uint8, ok bool) {
+	size := uint32(1)
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
+	return state, errno == 0
 }
 
 // PendingError takes the error that waits on a socket (SO_ERROR), 0 for none.
@@ -257,10 +291,16 @@ func Accept(fd int) (int, netip.AddrPort, unix.Errno) {
 
 // LocalAddr is the address that fd is bound to, unmapped; invalid for a Unix
 // socket.
-func LocalAddr(fd int) netip.AddrPort {
+func LocalAddr(fd int) netip.AddrPort { return addrOf(unix.SYS_GETSOCKNAME, fd) }
+
+// PeerAddr is the address that fd is connected to, unmapped; invalid for a Unix
+// socket, and once the connection is gone.
+func PeerAddr(fd int) netip.AddrPort { return addrOf(unix.SYS_GETPEERNAME, fd) }
+
+func addrOf(call uintptr, fd int) netip.AddrPort {
 	var raw [unix.SizeofSockaddrUnix]byte
 	size := uint32(len(raw))
-	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&raw[0])),
+	_, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&raw[0])),
 		uintptr(unsafe.Pointer(&size)))
 	if errno != 0 {
 		return netip.AddrPort{}

@@ -143,7 +143,7 @@ func (l *Loop) Now() time.Duration { return l.now }
 // Clock reads the time anew, for what is measured within a turn.
 func (l *Loop) Clock() time.Duration { return time.Since(l.start) }
 
-// Registered is the number of descriptors registered now, without the loop's own.
+// Registered is the number of handlers registered now, without the loop's own.
 func (l *Loop) Registered() int { return l.used - 1 }
 
 // Add registers fd edge-triggered for reading, writing and the peer's FIN. The
@@ -160,21 +160,36 @@ func (l *Loop) AddLevel(fd int, h Handler, exclusive bool) (Token, error) {
 	return l.add(fd, events, h)
 }
 
-func (l *Loop) add(fd int, events uint32, h Handler) (Token, error) {
+// Attach registers a handler that has no descriptor: it is called by [Loop.Again]
+// alone. Forget ends that.
+func (l *Loop) Attach(h Handler) Token {
+	index, s := l.vacant()
+	return l.occupy(index, s, h)
+}
+
+// vacant is the slot to be taken next.
+func (l *Loop) vacant() (uint32, *slot) {
 	if l.free == 0 {
 		l.addPage()
 	}
-	index := l.free - 1
-	s := l.slot(index)
-	ev := unix.EpollEvent{Events: events, Fd: int32(index), Pad: int32(s.gen + 1)}
-	if errno := epollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); errno != 0 {
-		return NoToken, fmt.Errorf("epoll_ctl: %w", errno)
-	}
+	return l.free - 1, l.slot(l.free - 1)
+}
+
+func (l *Loop) occupy(index uint32, s *slot, h Handler) Token {
 	l.free = s.next
 	s.gen++
 	s.h = h
 	l.used++
-	return token(index, s.gen), nil
+	return token(index, s.gen)
+}
+
+func (l *Loop) add(fd int, events uint32, h Handler) (Token, error) {
+	index, s := l.vacant()
+	ev := unix.EpollEvent{Events: events, Fd: int32(index), Pad: int32(s.gen + 1)}
+	if errno := epollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); errno != 0 {
+		return NoToken, fmt.Errorf("epoll_ctl: %w", errno)
+	}
+	return l.occupy(index, s, h), nil
 }
 
 // addPage makes a page of free slots, of which there are none.
