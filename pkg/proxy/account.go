@@ -15,6 +15,11 @@ func (s *session) refuse(o Outcome, why string) {
 	if why != "" {
 		s.err = why
 	}
+	if s.term != nil { // behind a handshake crypto/tls sends no alert of our choice
+		s.term.hard = true
+		s.finish()
+		return
+	}
 	if alert, ok := alertOf(o); ok && s.c.tok != loop.NoToken {
 		s.sendAlert(alert)
 		return
@@ -38,7 +43,9 @@ func alertOf(o Outcome) (sni.Alert, bool) {
 }
 
 // resets reports whether both connections end by a reset, not by closing.
-func (s *session) resets() bool { return s.phase == inCut || s.outcome.resets() }
+func (s *session) resets() bool {
+	return s.phase == inCut || s.outcome.resets() || s.term != nil && s.term.hard
+}
 
 // resets reports whether an outcome ends both connections by a reset: what was
 // cut must not look like an end.
@@ -58,12 +65,15 @@ func (s *session) finish() {
 	if s.phase == inLinger {
 		w.lingers.remove(s)
 	}
-	in, out := s.relay.Bytes(relay.Client), s.relay.Bytes(relay.Backend)
+	r := &Record{BytesIn: s.relay.Bytes(relay.Client), BytesOut: s.relay.Bytes(relay.Backend), Handshake: -1}
+	if s.term != nil {
+		s.term.finish(r)
+	}
 	s.relay.Close(w.env)
 	s.closeClient()
 	s.closeBackend()
 	s.release()
-	s.account(&Record{BytesIn: in, BytesOut: out})
+	s.account(r)
 }
 
 func (s *session) closeClient() {
@@ -71,7 +81,7 @@ func (s *session) closeClient() {
 		return
 	}
 	s.w.l.Forget(s.c.tok)
-	if s.resets() {
+	if s.resets() || s.term != nil && s.term.resets.c {
 		loop.Reset(int(s.c.fd))
 	} else {
 		loop.Close(int(s.c.fd))
@@ -84,7 +94,7 @@ func (s *session) closeBackend() {
 		return
 	}
 	s.w.l.Forget(s.b.tok)
-	if s.resets() {
+	if s.resets() || s.term != nil && s.term.resets.b {
 		loop.Reset(int(s.b.fd))
 	} else {
 		loop.Close(int(s.b.fd))
@@ -136,13 +146,10 @@ func (s *session) fill(r *Record, at time.Time) {
 	if s.pool != nil {
 		r.Pool = s.pool.Name
 	}
-	if b := s.backend.Load(); b != nil {
+	if b := s.backend; b != nil {
 		r.Backend = b.Value().(*Target).Name
 	}
 	r.Retries = int(s.retries)
 	r.Outcome, r.Error, r.EndedBy, r.Bytes = s.outcome, s.why(), s.endedBy, s.gotBytes
 	r.Hello, r.Dial, r.Queue = s.helloTook.duration(), s.dialTook.duration(), -1
-	if s.term == nil {
-		r.Handshake = -1
-	}
 }

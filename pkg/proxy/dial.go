@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"net"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -125,7 +123,7 @@ func (s *session) dialExpired(now time.Duration) {
 		s.redial(errDialTimeout)
 		return
 	}
-	t := s.backend.Load().Value().(*Target)
+	t := s.backend.Value().(*Target)
 	switch errno := t.Address.Connect(int(s.b.fd)); errno {
 	case unix.EAGAIN:
 		s.waitBacklog(now)
@@ -165,6 +163,10 @@ func (s *session) dialReady(ev loop.Events) {
 func (s *session) connected(ev loop.Events) {
 	w := s.w
 	s.dialTook = spanOf(w.l.Clock() - s.dialed)
+	if s.term != nil {
+		s.term.connected(ev)
+		return
+	}
 	first, size := s.peek.buf, 0
 	if s.choice.via.ProxyProtocol != 0 {
 		out := s.proxyHeader()
@@ -193,7 +195,7 @@ func (s *session) proxyHeader() proxyheader.Out {
 		out.Destination = s.proxied.local
 	}
 	if !out.Destination.IsValid() && out.Source.IsValid() {
-		out.Destination = s.arrivedAt()
+		out.Destination = loop.LocalAddr(int(s.c.fd))
 	}
 	if s.choice.via.TLVs.Authority {
 		out.Authority = s.sni
@@ -205,21 +207,12 @@ func (s *session) proxyHeader() proxyheader.Out {
 	return out
 }
 
-// arrivedAt is the address of ours that the client connected to.
-func (s *session) arrivedAt() netip.AddrPort {
-	if s.term == nil {
-		return loop.LocalAddr(int(s.c.fd))
-	}
-	if a, ok := s.term.conn.LocalAddr().(*net.TCPAddr); ok {
-		at := a.AddrPort()
-		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	}
-	return netip.AddrPort{}
-}
-
 // clientWhileDialing notes a client that goes away before its backend is there.
 // Its FIN is not the end: it may wait for an answer to what it has sent.
 func (s *session) clientWhileDialing(ev loop.Events) {
+	if s.term != nil {
+		s.term.client.Note(ev)
+	}
 	if ev&loop.Error == 0 {
 		return
 	}

@@ -2,16 +2,16 @@ package proxy
 
 import (
 	"container/list"
-	"context"
 	"sync"
 )
 
 // A gate lets a bounded number through at a time; further ones wait in order.
+// Loops share one, and hold its lock for as long as a list takes to change.
 type gate struct {
 	mu      sync.Mutex // guards the fields below
 	size    int
 	inside  int
-	waiting list.List // of chan struct{}, closed on entry
+	waiting list.List // of func()
 }
 
 func newGate() *gate { return &gate{size: 1} }
@@ -24,32 +24,27 @@ func (g *gate) resize(size int) {
 	g.admitLocked()
 }
 
-// enter waits for a place until ctx ends; nil means that leave must follow.
-func (g *gate) enter(ctx context.Context) error {
-	g.mu.Lock()
-	if g.waiting.Len() == 0 && (g.size == 0 || g.inside < g.size) {
-		g.inside++
-		g.mu.Unlock()
-		return nil
-	}
-	in := make(chan struct{})
-	e := g.waiting.PushBack(in)
-	g.mu.Unlock()
-	select {
-	case <-in:
-		return nil
-	case <-ctx.Done():
-	}
+// enter takes a place, or a turn to wait for one: then admit is called once there
+// is a place, which it must not block on, unless cancel comes first.
+func (g *gate) enter(admit func()) (wait *list.Element) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	select {
-	case <-in: // let in at the same instant: pass the place on
-		g.inside--
-		g.admitLocked()
-	default:
-		g.waiting.Remove(e)
+	if g.waiting.Len() == 0 && (g.size == 0 || g.inside < g.size) {
+		g.inside++
+		return nil
 	}
-	return ctx.Err()
+	return g.waiting.PushBack(admit)
+}
+
+// cancel gives up a turn; false: admit has been called, and leave must follow.
+func (g *gate) cancel(wait *list.Element) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if wait.Value == nil {
+		return false
+	}
+	g.waiting.Remove(wait)
+	return true
 }
 
 // leave gives the place back.
@@ -62,8 +57,9 @@ func (g *gate) leave() {
 
 func (g *gate) admitLocked() {
 	for e := g.waiting.Front(); e != nil && (g.size == 0 || g.inside < g.size); e = g.waiting.Front() {
-		g.waiting.Remove(e)
+		admit := g.waiting.Remove(e).(func())
+		e.Value = nil
 		g.inside++
-		close(e.Value.(chan struct{}))
+		admit()
 	}
 }

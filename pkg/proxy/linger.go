@@ -25,8 +25,16 @@ func (s *session) sendAlert(a sni.Alert) {
 	}
 	s.alertLevel[len(s.alertLevel)-1] = byte(a)
 	fd := int(s.c.fd)
-	if n, errno := loop.Write(fd, s.alertLevel[:]); errno != 0 || n < len(s.alertLevel) || loop.Shut(fd) != 0 ||
-		!s.helloHeld && !s.helloSlot() {
+	if n, errno := loop.Write(fd, s.alertLevel[:]); errno != 0 || n < len(s.alertLevel) {
+		s.finish()
+		return
+	}
+	s.linger()
+}
+
+// linger ends our side behind an alert, and waits a little for the client's.
+func (s *session) linger() {
+	if loop.Shut(int(s.c.fd)) != 0 || !s.helloHeld && !s.helloSlot() {
 		s.finish()
 		return
 	}

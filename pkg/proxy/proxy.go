@@ -5,8 +5,8 @@
 // The way of a connection, top to bottom: acceptor.accept (listener.go),
 // session.readHello (hello.go), session.route and session.pick (route.go),
 // session.dial (dial.go), session.relayed (session.go), session.finish
-// (account.go). A terminated session leaves its loop after route, and goes
-// through the same steps as a goroutine (terminated.go).
+// (account.go). A terminated session shakes hands after route, picks and dials as
+// every other, and has a relay of its own (terminated.go).
 //
 // A [State] is served by Prepare and Commit; nothing else changes what the data
 // plane does. It knows no configuration file, registry, metrics or admin API.
@@ -52,8 +52,6 @@ type Proxy struct {
 	live    atomic.Pointer[live]
 	perAddr *perAddr
 	gate    *gate
-	// blockingTurn is the turn of source addresses for dials in goroutines.
-	blockingTurn sourceTurn
 
 	active   atomic.Int64 // sessions, lingering ones included
 	hellos   atomic.Int64 // unfinished hellos
@@ -61,7 +59,7 @@ type Proxy struct {
 	running  atomic.Bool
 	empty    chan struct{} // a token when the last session of a drain has ended
 
-	terminated sync.WaitGroup
+	offloaded sync.WaitGroup // goroutines that work for a loop
 
 	mu      sync.Mutex // guards the fields below
 	stopped []*worker  // loops that found the process full
@@ -139,7 +137,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.draining.Store(true)
 	p.endAll()
 	p.barrier()
-	p.terminated.Wait()
+	p.offloaded.Wait()
 	for _, w := range p.workers {
 		w.l.Post(w.stop)
 	}
@@ -289,7 +287,7 @@ func (p *Proxy) Counters() Counters {
 			return true
 		})
 		c.DroppedRecords += w.records.dropped.Load()
-		c.Caught += w.env.Caught()
+		c.Caught += w.env.Caught() + w.tls.Caught()
 	}
 	return c
 }

@@ -34,8 +34,7 @@ func (s *session) findRoute(h *sni.Hello) Outcome {
 	return OK
 }
 
-// A choice is the search of one session for a backend. Both branches of the way
-// make it, the passthrough on its loop and the terminated in its goroutine.
+// A choice is the search of one session for a backend.
 type choice struct {
 	s    *session
 	via  *Pool // by whose settings the backend is reached
@@ -70,7 +69,7 @@ func (c *choice) next() (*Target, Outcome) {
 		return nil, NoBackend
 	}
 	c.s.retries = uint16(min(len(c.pick.Tried), math.MaxUint16))
-	c.s.backend.Store(b)
+	c.s.backend = b
 	t := b.Value().(*Target)
 	if c.via = c.s.pool; t.Pool != nil {
 		c.via = t.Pool
@@ -83,7 +82,8 @@ func (c *choice) next() (*Target, Outcome) {
 // condemns no backend, and no other would do better.
 func (c *choice) failed(err error, took time.Duration) (again bool, outcome Outcome) {
 	c.err = err
-	b := c.s.backend.Swap(nil)
+	b := c.s.backend
+	c.s.backend = nil
 	if ours(err) {
 		c.s.pool.Balancer.Release(b, balancer.Result{})
 		return false, Internal

@@ -3,7 +3,6 @@ package proxy
 import (
 	"math"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +22,7 @@ const (
 	inRelay                 // both connected
 	inCut                   // one side was reset; the other still takes what it had sent
 	inLinger                // an alert was sent; reading the rest away so that it arrives
-	terminated              // left to a goroutine
+	terminated              // in TLS, or relaying it
 )
 
 // cutPoll is how often a side that is to be reset is asked whether all it was
@@ -37,8 +36,7 @@ type socket struct {
 }
 
 // A session is one client connection and its backend connection. It lives on one
-// loop and is touched there alone; as terminated it lends itself to a goroutine,
-// and the loop touches only kill.
+// loop and is touched there alone.
 //
 // It is what an idle connection costs, so it holds what lasts to its end; what
 // is needed only on the way to the relay is its opening.
@@ -69,8 +67,8 @@ type session struct {
 	listener *Listener
 	route    *Route
 	pool     *Pool
-	backend  atomic.Pointer[balancer.Backend] // counted for it, until the end
-	term     *terminal                        // the goroutine's part of a terminated session
+	backend  *balancer.Backend // counted for it, until the end
+	term     *terminal         // what a terminated session has more
 
 	id       SessionID
 	accepted time.Duration
@@ -162,6 +160,7 @@ func (e *clientEnd) Ready(ev loop.Events) {
 	case inLinger:
 		s.lingerReady()
 	case terminated:
+		s.term.clientReady(ev)
 	}
 }
 
@@ -176,7 +175,9 @@ func (e *backendEnd) Ready(ev loop.Events) {
 		s.pump()
 	case inCut:
 		s.cutReady(relay.Backend, ev)
-	case inHello, inLinger, terminated:
+	case terminated:
+		s.term.backendReady(ev)
+	case inHello, inLinger:
 	}
 }
 
@@ -194,6 +195,7 @@ func (s *session) Expired(now time.Duration) {
 	case inLinger:
 		s.finish()
 	case terminated:
+		s.term.expired(now)
 	}
 }
 
@@ -350,11 +352,8 @@ func (s *session) cutExpired(now time.Duration) {
 
 // kill ends the session at once, with an outcome of the operator's making.
 func (s *session) kill(o Outcome) {
-	if s.phase == terminated {
-		s.term.kill(o)
-		return
-	}
-	if s.phase != inCut && s.phase != inLinger { // those have their outcome
+	decided := s.phase == inCut || s.phase == inLinger || s.phase == terminated && s.term.decided()
+	if !decided {
 		s.outcome, s.endedBy = o, BySnicket
 		if s.opening != nil {
 			s.err = ""
@@ -370,20 +369,22 @@ func (s *session) why() string {
 		return unix.Errno(s.errno).Error()
 	case s.opening != nil:
 		return s.err
+	case s.term != nil:
+		return s.term.err
 	}
 	return ""
 }
 
 // release gives the backend back at the session's end.
 func (s *session) release() {
-	if b := s.backend.Load(); b != nil {
+	if b := s.backend; b != nil {
 		s.pool.Balancer.Release(b, balancer.Result{Dial: max(s.dialTook.duration(), 0)})
 	}
 }
 
 // backendID is the id of the backend that the session counts for; empty: none.
 func (s *session) backendID() string {
-	if b := s.backend.Load(); b != nil {
+	if b := s.backend; b != nil {
 		return b.ID()
 	}
 	return ""

@@ -1,42 +1,64 @@
 package proxy
 
 import (
-	"bytes"
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/netip"
-	"os"
-	"runtime"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/snicketlb/snicket/balancer"
 	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/proxyheader"
+	"github.com/snicketlb/snicket/pkg/relay"
 	"github.com/snicketlb/snicket/pkg/terminate"
 )
 
-// terminal is the part of a terminated session that its goroutine owns. Until
-// the goroutine posts the session back to its loop, the loop touches kill alone.
+// stage is where on its way a terminated session is, apart from its dial, which
+// is that of every session.
+type stage uint8
+
+const (
+	atGate       stage = iota // waiting for a place among the handshakes
+	inClientTLS               // handshake with the client
+	inBackendTLS              // handshake with the backend
+	inStream                  // both sides stand
+)
+
+// terminal is what a session needs more to be terminated: handshake before pick,
+// so that a flood of handshakes holds no backend.
 type terminal struct {
-	s      *session
-	conn   *terminate.Conn
-	cancel context.CancelCauseFunc
-	killed atomic.Uint32 // the outcome asked for, plus one
-	record Record
+	s     *session
+	stage stage
+
+	wait   *list.Element        // its turn at the gate
+	gated  bool                 // it has a place among the handshakes
+	shake  *terminate.Handshake // under way
+	next   *terminal            // in the queue of handshakes that can go on
+	queued bool                 // in that queue
+	at     time.Duration        // what the timer is set to
+	hard   bool                 // both sides are to be reset
+	armAt  time.Duration        // when the backend's keepalive is to be armed
+	err    string               // of the relay
+	resets struct{ c, b bool }  // which sides are to be, after a relay
+	client terminate.Conn
+	server terminate.Conn // to the backend
+	near   *tls.Conn      // with the client
+	far    *tls.Conn      // with the backend; nil: plain
+	relay  terminate.Relay
+
+	begun   time.Duration
+	took    time.Duration // the handshake with the client; negative: not done
+	version uint16
+	cipher  uint16
+	resumed bool
+	alpn    string
+	cn      string // of the client's certificate
 }
 
-var errKilled = errors.New("ended from outside")
-
-// terminate hands the session to a goroutine: crypto/tls wants a net.Conn. The
-// descriptor leaves epoll first, as its registration would outlive it in the
-// duplicate that net makes. The session's counts travel with it.
+// terminate goes on with a hello whose route ends TLS here.
 func (s *session) terminate() {
 	w := s.w
 	if s.pool.Balancer.Ready() == 0 { // an alert can say so now, not after the handshake
@@ -44,285 +66,356 @@ func (s *session) terminate() {
 		return
 	}
 	s.phase = terminated
-	fd := int(s.c.fd)
-	w.l.Remove(s.c.tok, fd)
-	s.c = socket{fd: -1}
-	f := os.NewFile(uintptr(fd), "client")
-	conn, err := net.FileConn(f)
-	if s.peer.IsValid() { // net has set a keepalive of its own
-		setKeepalive(fd, &w.p.live.Load().timeouts)
+	t := &terminal{s: s, begun: w.l.Now(), took: -1}
+	s.term = t
+	t.client.Init(w.tls, int(s.c.fd), s.peek.buf)
+	if s.events&^loop.Writable == 0 {
+		t.client.Drained()
 	}
-	_ = f.Close()
-	if err != nil {
-		s.phase = inHello
-		s.refuse(Internal, err.Error())
+	w.l.Set(&s.timer, t.begun+s.route.Handshake, s)
+	t.wait = w.p.gate.enter(func() { w.l.Post(func() { w.admitted(t) }) })
+	if t.wait == nil {
+		t.greet()
+	}
+}
+
+// admitted is called once the gate has let in a session that waited for it.
+func (w *worker) admitted(t *terminal) {
+	if t.wait == nil { // it has ended meanwhile, and its session may be another's
+		w.p.gate.leave()
 		return
 	}
-	prefix := bytes.Clone(s.peek.buf)
-	w.env.Return(s.peek.buf)
-	s.peek.buf = nil
-	ctx, cancel := context.WithCancelCause(context.Background())
-	s.term = &terminal{s: s, conn: terminate.NewConn(conn, prefix), cancel: cancel}
-	s.term.record.Handshake = -1
-	w.p.terminated.Add(1)
-	w.l.Background(1)
-	go s.term.run(ctx) // Proxy.Run waits for it
-	// Else it would wait in this loop's own run queue until the next slow wait.
-	runtime.Gosched()
+	t.wait = nil
+	t.greet()
 }
 
-// kill ends the session with the outcome; the first one counts.
-func (t *terminal) kill(o Outcome) {
-	if t.killed.CompareAndSwap(0, uint32(o)+1) {
-		t.cancel(errKilled)
+// greet begins the handshake with the client.
+func (t *terminal) greet() {
+	s := t.s
+	t.stage, t.gated = inClientTLS, true
+	t.shake = s.w.tls.Accept(&t.client, s.route.TLS.config(s.pool), t)
+	s.w.shakes.push(t)
+}
+
+// Wake queues a handshake that can go on.
+func (t *terminal) Wake() { t.s.w.shakes.push(t) }
+
+// clientReady takes the events of the client's descriptor.
+func (t *terminal) clientReady(ev loop.Events) {
+	s := t.s
+	switch t.stage {
+	case atGate:
+		t.client.Note(ev)
+	case inClientTLS:
+		t.handshakeReady(&t.client, ev)
+	case inBackendTLS:
+		s.clientWhileDialing(ev)
+	case inStream:
+		if ev == 0 {
+			s.queued = false
+		}
+		t.relay.Note(relay.Client, ev, s.w.l.Now())
+		t.pump()
 	}
 }
 
-// run is the session's goroutine.
-func (t *terminal) run(ctx context.Context) {
+// backendReady takes the events of the backend's descriptor.
+func (t *terminal) backendReady(ev loop.Events) {
+	if t.stage == inBackendTLS {
+		t.handshakeReady(&t.server, ev)
+		return
+	}
+	t.relay.Note(relay.Backend, ev, t.s.w.l.Now())
+	t.pump()
+}
+
+// handshakeReady takes the events of a descriptor on which a handshake is under
+// way. An error of writing is met by the handshake's next read.
+func (t *terminal) handshakeReady(c *terminate.Conn, ev loop.Events) {
+	c.Note(ev)
+	if ev&loop.Writable != 0 && c.Unsent() {
+		_ = c.Flush()
+	}
+	if ev&^loop.Writable != 0 && !t.shake.Waits() {
+		t.s.w.shakes.push(t)
+	}
+}
+
+// step takes the handshake one step further, and the session on when it is over.
+func (t *terminal) step() {
+	if t.shake.Step() {
+		t.shaken(false)
+	}
+}
+
+// shaken goes on behind a handshake that is over.
+func (t *terminal) shaken(timedOut bool) {
+	conn, err := t.shake.Result()
+	t.shake = nil
+	switch {
+	case t.stage == inBackendTLS && err != nil:
+		t.fail(BackendTLSFailed, ByBackend, err)
+	case t.stage == inBackendTLS:
+		t.far = conn
+		t.stream()
+	default:
+		t.leaveGate()
+		if err != nil {
+			t.refused(err, timedOut)
+			return
+		}
+		t.greeted(conn)
+	}
+}
+
+func (t *terminal) leaveGate() {
+	if t.gated {
+		t.gated = false
+		t.s.w.p.gate.leave()
+	}
+}
+
+// refused ends a session whose handshake with the client has failed. An alert may
+// be on its way.
+func (t *terminal) refused(err error, timedOut bool) {
+	s := t.s
+	s.outcome, s.endedBy, s.err = ClientTLSFailed, BySnicket, err.Error()
+	if byClient(err) || t.client.Ended() != terminate.EndNone {
+		s.endedBy = ByClient
+	}
+	switch {
+	case timedOut:
+		s.outcome = HandshakeTimeout
+	case errors.Is(err, terminate.ErrNoCertificate):
+		s.outcome = NoCertificate
+	case t.client.Ended() == terminate.EndReset:
+		s.outcome = ClientReset
+	}
+	if timedOut || s.outcome == ClientReset || t.client.Unsent() {
+		s.finish()
+		return
+	}
+	s.w.l.Cancel(&s.timer)
+	s.linger()
+}
+
+// byClient reports whether it was by an alert of the client's that a handshake
+// failed.
+func byClient(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
+// greeted goes on behind the handshake with the client: it picks a backend.
+func (t *terminal) greeted(conn *tls.Conn) {
+	s := t.s
+	t.near = conn
+	t.took = s.w.l.Clock() - t.begun
+	state := conn.ConnectionState()
+	t.version, t.cipher, t.resumed = state.Version, state.CipherSuite, state.DidResume
+	t.alpn = state.NegotiatedProtocol
+	if len(state.PeerCertificates) > 0 {
+		t.cn = state.PeerCertificates[0].Subject.CommonName
+	}
+	if len(t.client.Prefix()) > 0 {
+		t.client.KeepPrefix()
+	}
+	s.w.env.Return(s.peek.buf)
+	s.peek.buf = nil
+	s.w.l.Cancel(&s.timer)
+	s.pick()
+}
+
+// connected goes on behind the dial: it tells the backend who the client is, and
+// speaks TLS to it if its pool does. ev is what epoll said of the backend.
+func (t *terminal) connected(ev loop.Events) {
 	s := t.s
 	w := s.w
-	s.outcome, s.err = t.serve(ctx)
-	if o := t.killed.Load(); o != 0 {
-		s.outcome, s.endedBy, s.err = Outcome(o-1), BySnicket, ""
+	s.phase = terminated
+	t.server.Init(w.tls, int(s.b.fd), nil)
+	if ev&^loop.Writable == 0 {
+		t.server.Drained()
 	}
-	t.cancel(nil)
-	s.release()
-	w.l.Post(func() {
-		w.l.Background(-1)
-		s.account(&t.record)
-	})
-	w.p.terminated.Done()
-}
-
-// serve is the way of a terminated session from its hello on: handshake before
-// pick, so that a flood of handshakes holds no backend.
-func (t *terminal) serve(ctx context.Context) (Outcome, string) {
-	s := t.s
-	client, outcome, err := t.handshake(ctx)
-	if err != nil {
-		s.endedBy = BySnicket
-		if t.byClient(err) {
-			s.endedBy = ByClient
-		}
-		return outcome, err.Error()
-	}
-	backend, outcome, err := t.backend(ctx, client)
-	if err != nil {
-		s.endedBy = BySnicket
-		if outcome == BackendTLSFailed || outcome == BackendReset {
-			s.endedBy = ByBackend
-		}
-		_ = t.conn.Abort()
-		return outcome, err.Error()
-	}
-	var in, out atomic.Uint64
-	res := terminate.Relay(ctx, terminate.Side{TLS: client, Conn: t.conn}, backend,
-		terminate.RelayOptions{Idle: s.route.Idle, Fin: s.route.Fin}, &in, &out)
-	t.record.BytesIn, t.record.BytesOut = int64(in.Load()), int64(out.Load())
-	return t.ended(res)
-}
-
-// byClient reports whether it was the client that gave up on a handshake: by an
-// alert, or by leaving.
-func (t *terminal) byClient(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "remote error" || t.conn.Ended() != terminate.EndNone
-}
-
-// handshake is TLS with the client. The connection is closed on an error.
-func (t *terminal) handshake(ctx context.Context) (*tls.Conn, Outcome, error) {
-	s := t.s
-	p := s.w.p
-	begun := time.Since(p.start)
-	ctx, cancel := context.WithTimeout(ctx, s.route.Handshake)
-	defer cancel()
-	if err := p.gate.enter(ctx); err != nil {
-		_ = t.conn.Abort()
-		return nil, HandshakeTimeout, errors.New("max_handshakes: no turn in time")
-	}
-	client, err := terminate.Handshake(ctx, t.conn, s.route.TLS.config(s.pool))
-	p.gate.leave()
-	if err != nil {
-		outcome := ClientTLSFailed
-		switch {
-		case ctx.Err() != nil:
-			outcome = HandshakeTimeout
-		case errors.Is(err, terminate.ErrNoCertificate):
-			outcome = NoCertificate
-		case t.conn.Ended() == terminate.EndReset:
-			outcome = ClientReset
-		}
-		p.linger(t.conn)
-		return nil, outcome, err
-	}
-	state := client.ConnectionState()
-	r := &t.record
-	r.Handshake = time.Since(p.start) - begun
-	r.TLSVersion, r.Cipher, r.Resumed = state.Version, state.CipherSuite, state.DidResume
-	r.ALPN = state.NegotiatedProtocol
-	if len(state.PeerCertificates) > 0 {
-		r.ClientCN = state.PeerCertificates[0].Subject.CommonName
-	}
-	return client, OK, nil
-}
-
-// linger closes a connection on which an alert may be on its way. That takes a
-// place among the unfinished hellos; where there is none it does not wait.
-func (p *Proxy) linger(conn *terminate.Conn) {
-	limit := int64(p.live.Load().limits.MaxHellos)
-	if p.hellos.Add(1) > limit && limit > 0 {
-		_ = conn.Close()
-	} else {
-		_ = conn.CloseLinger()
-	}
-	p.hellos.Add(-1)
-}
-
-// backend picks, dials, and says there who the client is. Everything it opened
-// is closed on an error.
-func (t *terminal) backend(ctx context.Context, client *tls.Conn) (terminate.Side, Outcome, error) {
-	s := t.s
-	raw, outcome := t.dial(ctx)
-	if raw == nil {
-		return terminate.Side{}, outcome, s.choice.err
-	}
-	side := terminate.Side{Conn: terminate.NewConn(raw, nil)}
-	ctx, cancel := context.WithTimeout(ctx, s.route.Handshake)
-	defer cancel()
-	if s.choice.via.ProxyProtocol != 0 {
+	via := s.choice.via
+	if via.ProxyProtocol != 0 {
 		out := s.proxyHeader()
-		state := client.ConnectionState()
-		if s.choice.via.TLVs.ALPN {
-			out.ALPN = state.NegotiatedProtocol
+		if via.TLVs.ALPN {
+			out.ALPN = t.alpn
 		}
-		if s.choice.via.TLVs.SSL {
+		if via.TLVs.SSL {
+			state := t.near.ConnectionState()
 			out.SSL = sslOf(&state)
 		}
-		header, err := proxyheader.Append(nil, out)
+		header, err := proxyheader.Append(w.header[:0], out)
 		if err != nil {
-			_ = side.Conn.Abort()
-			return side, Internal, err
+			t.fail(Internal, BySnicket, err)
+			return
 		}
-		if _, err := side.Conn.Write(header); err != nil {
-			_ = side.Conn.Abort()
-			return side, BackendReset, err
-		}
+		w.header = header
+		t.server.Hold(header)
 	}
-	if s.choice.via.TLS == nil {
-		return side, OK, nil
+	if via.TLS == nil {
+		t.stream()
+		return
 	}
-	var err error
-	side.TLS, err = s.choice.via.TLS.Client(ctx, side.Conn, s.sni, client.ConnectionState().NegotiatedProtocol)
+	t.stage = inBackendTLS
+	w.l.Set(&s.timer, w.l.Now()+s.route.Handshake, s)
+	address := s.backend.Value().(*Target).Address.String()
+	shake, err := via.TLS.Connect(w.tls, &t.server, terminate.Peer{Address: address, ClientSNI: s.sni, ALPN: t.alpn}, t)
 	if err != nil {
-		_ = side.Conn.Abort()
-		return side, BackendTLSFailed, err
+		t.fail(BackendTLSFailed, ByBackend, err)
+		return
 	}
-	return side, OK, nil
+	t.shake = shake
+	w.shakes.push(t)
 }
 
-// dial finds a backend that can be reached; without one choice.err says why.
-func (t *terminal) dial(ctx context.Context) (net.Conn, Outcome) {
+// fail ends a session that cannot go on though its client has done its part. An
+// alert of our choice cannot be sent any more: both sides are reset.
+func (t *terminal) fail(o Outcome, by Party, err error) {
 	s := t.s
-	p := s.w.p
-	s.choice.start(s)
-	s.dialed = time.Since(p.start)
-	for {
-		target, outcome := s.choice.next()
-		if outcome != OK {
-			return nil, outcome
+	t.hard = true
+	s.outcome, s.endedBy, s.err = o, by, err.Error()
+	s.finish()
+}
+
+// stream begins the relay.
+func (t *terminal) stream() {
+	s := t.s
+	now := s.w.l.Now()
+	t.stage, t.at, t.armAt = inStream, 0, now+armAfter
+	s.w.l.Cancel(&s.timer)
+	s.w.giveOpening(s)
+	t.relay.Start(s.w.tls, terminate.Side{TLS: t.near, Conn: &t.client}, terminate.Side{TLS: t.far, Conn: &t.server},
+		terminate.RelayOptions{Idle: s.route.Idle, Fin: s.route.Fin}, now)
+	t.pump()
+}
+
+func (t *terminal) pump() {
+	s := t.s
+	now := s.w.l.Now()
+	switch t.relay.Pump(now) {
+	case terminate.Over:
+		t.over()
+		return
+	case terminate.More:
+		if !s.queued {
+			s.queued = true
+			s.w.l.Again(s.c.tok)
 		}
-		begun := time.Now()
-		conn, err := p.dialBlocking(ctx, s.choice.via, target)
-		if err == nil {
-			s.dialTook = spanOf(time.Since(p.start) - s.dialed)
-			return conn, OK
-		}
-		if ctx.Err() != nil { // killed: no fault of the backend
-			s.choice.err = err
-			return nil, DialFailed
-		}
-		if again, outcome := s.choice.failed(err, time.Since(begun)); !again {
-			return nil, outcome
-		}
+	case terminate.Waiting:
+	}
+	t.rearm(now)
+}
+
+// rearm sets the timer if it would fire too late. Bytes do not set it back: it
+// looks when it fires.
+func (t *terminal) rearm(now time.Duration) {
+	s := t.s
+	due := t.relay.Due(now)
+	if !s.armed {
+		due = min(due, t.armAt)
+	}
+	if !s.timer.Armed() || due < t.at {
+		t.at = due
+		s.w.l.Set(&s.timer, due, s)
 	}
 }
 
-// dialBlocking connects to t as session.dial does, in a goroutine.
-func (p *Proxy) dialBlocking(ctx context.Context, pool *Pool, t *Target) (net.Conn, error) {
-	if t.Address == nil {
-		return nil, t.unreachable()
-	}
-	timeouts := &p.live.Load().timeouts
-	d := net.Dialer{Deadline: time.Now().Add(pool.DialTimeout), KeepAlive: -1}
-	d.SetMultipathTCP(false)
-	d.Control = func(_, _ string, c syscall.RawConn) error {
-		var bindErr error
-		err := c.Control(func(fd uintptr) {
-			if t.Address.Unix() {
-				return
-			}
-			setKeepalive(int(fd), timeouts)
-			bindErr = p.blockingTurn.bind(pool, t.Address, int(fd))
-		})
-		return errors.Join(err, bindErr)
-	}
-	conn, err := d.DialContext(ctx, t.Address.Network(), t.Address.String())
-	for t.Address.Unix() && errors.Is(err, unix.EAGAIN) && ctx.Err() == nil && time.Now().Before(d.Deadline) {
-		// Its backlog is full. No event tells of room, so ask again.
-		select {
-		case <-time.After(backlogPause):
-		case <-ctx.Done():
+// expired is the session's timer.
+func (t *terminal) expired(now time.Duration) {
+	s := t.s
+	switch t.stage {
+	case atGate:
+		t.fail(HandshakeTimeout, BySnicket, errNoTurn)
+	case inClientTLS, inBackendTLS:
+		t.shake.Abort(context.DeadlineExceeded)
+		t.shaken(true)
+	case inStream:
+		if !s.armed && now >= t.armAt {
+			s.armed = true
+			setKeepalive(int(s.b.fd), &s.w.p.live.Load().timeouts)
 		}
-		conn, err = d.DialContext(ctx, t.Address.Network(), t.Address.String())
+		if t.relay.Expired(now) == terminate.Over {
+			t.over()
+			return
+		}
+		t.rearm(now)
 	}
-	var errno unix.Errno
-	var timeout net.Error
-	var dial *dialError
-	switch {
-	case err == nil:
-		return conn, nil
-	case errors.As(err, &dial): // of bind
-		return nil, dial
-	case errors.Is(err, unix.EAGAIN) && t.Address.Unix():
-		return nil, errDialTimeout
-	case errors.As(err, &errno):
-		return nil, &dialError{"connect", errno}
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return nil, errDialTimeout
-	}
-	return nil, err
 }
 
-// ended tells the outcome of a relay.
-func (t *terminal) ended(res terminate.Result) (Outcome, string) {
+var (
+	errNoTurn = errors.New("max_handshakes: no turn in time")
+	errEnded  = errors.New("ended from outside")
+)
+
+// over ends a session whose relay is.
+func (t *terminal) over() {
+	t.decided()
+	t.s.finish()
+}
+
+// decided takes the outcome of a relay that has one; false: it has none.
+func (t *terminal) decided() bool {
+	if t.stage != inStream || !t.relay.Closing() {
+		return false
+	}
+	res := t.relay.Result()
+	s := t.s
+	s.outcome = outcomeOf(res.Reason)
 	switch res.EndedBy {
 	case terminate.ByClient:
-		t.s.endedBy = ByClient
+		s.endedBy = ByClient
 	case terminate.ByBackend:
-		t.s.endedBy = ByBackend
+		s.endedBy = ByBackend
 	case terminate.ByBalancer:
-		t.s.endedBy = BySnicket
+		s.endedBy = BySnicket
 	}
-	text := ""
 	if res.Err != nil {
-		text = res.Err.Error()
+		t.err = res.Err.Error()
 	}
-	switch res.Reason {
+	return true
+}
+
+func outcomeOf(r terminate.Reason) Outcome {
+	switch r {
 	case terminate.Clean:
-		return OK, text
+		return OK
 	case terminate.ClientReset, terminate.ClientTruncated:
-		return ClientReset, text
+		return ClientReset
 	case terminate.BackendReset, terminate.BackendTruncated:
-		return BackendReset, text
+		return BackendReset
 	case terminate.IdleTimeout:
-		return IdleTimeout, text
+		return IdleTimeout
 	case terminate.FinTimeout:
-		return FinTimeout, text
+		return FinTimeout
 	case terminate.Canceled:
-		return Drained, text
+		return Drained
 	}
-	return Internal, text
+	return Internal
+}
+
+// finish gives back what the session holds as a terminated one, and fills in its
+// part of the record.
+func (t *terminal) finish(r *Record) {
+	if t.shake != nil {
+		t.shake.Abort(errEnded)
+		t.shake = nil
+	}
+	t.leaveGate()
+	if t.wait != nil {
+		t.s.w.p.gate.cancel(t.wait) // if it comes too late, admitted leaves
+		t.wait = nil
+	}
+	if t.stage == inStream {
+		t.resets.c, t.resets.b = t.relay.Resets()
+		r.BytesIn, r.BytesOut = int64(t.relay.Bytes(relay.Client)), int64(t.relay.Bytes(relay.Backend))
+	}
+	t.client.Release()
+	t.server.Release()
+	r.Handshake = t.took
+	r.TLSVersion, r.Cipher, r.Resumed = t.version, t.cipher, t.resumed
+	r.ALPN, r.ClientCN = t.alpn, t.cn
 }
 
 // sslOf is the SSL TLV of a client's connection (PROXY protocol §2.2.6). Cipher
@@ -350,25 +443,4 @@ func opensslCipher(name string) string {
 	after = strings.Replace(after, "AES_", "AES", 1)
 	after = strings.Replace(after, "POLY1305_SHA256", "POLY1305", 1)
 	return strings.ReplaceAll(strings.TrimPrefix(before, "TLS_")+"-"+after, "_", "-")
-}
-
-// sourceTurn takes the source addresses of pools in turn.
-type sourceTurn struct{ n atomic.Uint32 }
-
-// bind binds fd to the next source address of the pool that fits. The port is
-// chosen at connect, so that it counts for each destination by itself.
-func (t *sourceTurn) bind(p *Pool, to *loop.Address, fd int) error {
-	four := to.Family() == unix.AF_INET
-	for range p.Sources {
-		src := p.Sources[int(t.n.Add(1))%len(p.Sources)]
-		if src.Is4() != four {
-			continue
-		}
-		loop.SetInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-		if errno := loop.TCPAddress(netip.AddrPortFrom(src, 0), 0).Bind(fd); errno != 0 {
-			return &dialError{"bind " + src.String(), errno}
-		}
-		return nil
-	}
-	return nil
 }

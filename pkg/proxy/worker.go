@@ -7,6 +7,7 @@ import (
 
 	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/relay"
+	"github.com/snicketlb/snicket/pkg/terminate"
 	"github.com/snicketlb/snicket/sni"
 )
 
@@ -19,6 +20,7 @@ type worker struct {
 	p   *Proxy
 	l   *loop.Loop
 	env *relay.Env
+	tls *terminate.Env
 	id  SessionID // of the next session
 
 	acceptors []*acceptor
@@ -27,6 +29,7 @@ type worker struct {
 	sessions store
 	openings []*opening
 	lingers  lingerQueue
+	shakes   shakeQueue
 
 	parser  *sni.Parser // for first reads that hold a whole hello
 	parsers []*sni.Parser
@@ -43,10 +46,13 @@ type worker struct {
 type outcomeCounts [Outcomes]atomic.Uint64
 
 func newWorker(p *Proxy, l *loop.Loop, id SessionID, pipes int) *worker {
-	return &worker{
+	w := &worker{
 		p: p, l: l, env: relay.NewEnv(pipes), id: id, records: newRing(), done: make(chan struct{}),
 		parser: new(sni.Parser), prints: newFingerprints(p.o.Access != nil),
 	}
+	w.tls = terminate.NewEnv(w.env, w.offload)
+	w.shakes.init(l)
+	return w
 }
 
 // get makes a session, empty but for its opening.
@@ -135,6 +141,7 @@ func (w *worker) after(d time.Duration, f func()) {
 
 // stop ends the loop, when all its sessions have ended.
 func (w *worker) stop() {
+	w.tls.Close()
 	w.env.Close()
 	w.l.Stop()
 }

@@ -1,11 +1,9 @@
 package terminate
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 )
 
 // defaultSessions is how many sessions a [Backend] remembers by default.
@@ -36,6 +34,11 @@ type Backend struct {
 // are resumed only within it, so a change of roots or names starts anew.
 func NewBackend(o BackendOptions) *Backend {
 	b := &Backend{o: o}
+	if o.Roots == nil && !o.InsecureSkipVerify {
+		// The first verification would read the system's files, on a loop. An
+		// error is that of each handshake.
+		_, _ = x509.SystemCertPool()
+	}
 	if o.SessionCache >= 0 {
 		n := o.SessionCache
 		if n == 0 {
@@ -46,19 +49,24 @@ func NewBackend(o BackendOptions) *Backend {
 	return b
 }
 
-// Client does the client's side of a handshake on conn, TLS 1.2 or later.
-// clientSNI is the name in the client's hello, "" for none. alpn is the
-// protocol agreed on with the client and the only one offered; "" offers none.
-// A backend that selects another is an error, except that one without ALPN
-// passes for http/1.1, which is what such a server speaks.
-//
-// When ctx ends first, conn is closed and ctx's error returned; on any other
-// error conn is left open for the caller to close. With TLS 1.3 a backend
-// refuses a client certificate only after the handshake; [Relay] reports it.
-func (b *Backend) Client(ctx context.Context, conn *Conn, clientSNI, alpn string) (*tls.Conn, error) {
+// Peer says what is to be agreed on with one backend.
+type Peer struct {
+	// Address tells the backends of the pool apart.
+	Address string
+	// ClientSNI is the name in the client's hello, "" for none.
+	ClientSNI string
+	// ALPN is the protocol agreed on with the client and the only one offered;
+	// "" offers none. A backend that selects another is an error, except that one
+	// without ALPN passes for http/1.1, which is what such a server speaks.
+	ALPN string
+}
+
+// Connect begins the client's side of a handshake on conn, TLS 1.2 or later. An
+// error says that there is no name to verify.
+func (b *Backend) Connect(e *Env, conn *Conn, p Peer, w Waker) (*Handshake, error) {
 	name := b.o.ServerName
 	if name == "" {
-		name = clientSNI
+		name = p.ClientSNI
 	}
 	if name == "" && !b.o.InsecureSkipVerify {
 		return nil, errors.New("handshake with the backend: no server name to verify: the client sent none and the pool sets none")
@@ -71,22 +79,15 @@ func (b *Backend) Client(ctx context.Context, conn *Conn, clientSNI, alpn string
 		CipherSuites:       cipherSuites(),
 	}
 	if b.o.Certificate != nil {
-		cfg.Certificates = []tls.Certificate{*b.o.Certificate}
+		cfg.Certificates = []tls.Certificate{*keyFor(b.o.Certificate, conn)}
 	}
-	if alpn != "" {
-		cfg.NextProtos = []string{alpn}
+	if p.ALPN != "" {
+		cfg.NextProtos = []string{p.ALPN}
 	}
 	if b.cache != nil {
-		cfg.ClientSessionCache = keyedCache{cache: b.cache, key: alpn + "\x00" + conn.RemoteAddr().String() + "\x00"}
+		cfg.ClientSessionCache = keyedCache{cache: b.cache, key: p.ALPN + "\x00" + p.Address + "\x00"}
 	}
-	t := tls.Client(conn, cfg)
-	if err := t.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("handshake with the backend: %w", err)
-	}
-	if got := t.ConnectionState().NegotiatedProtocol; got != alpn && (got != "" || alpn != "http/1.1") {
-		return nil, fmt.Errorf("handshake with the backend: ALPN %q selected, %q offered", got, alpn)
-	}
-	return t, nil
+	return e.begin(&Handshake{conn: conn, tls: tls.Client(conn, cfg), waker: w, with: "backend", alpn: p.ALPN, backend: true}), nil
 }
 
 // keyedCache keeps the sessions of one protocol and backend apart in a cache

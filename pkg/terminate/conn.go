@@ -4,16 +4,15 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/pkg/loop"
 )
 
 // End says how the read side of a transport ended.
-type End uint32
+type End uint8
 
 // The ways in which a read side ends.
 const (
@@ -22,311 +21,353 @@ const (
 	EndReset            // the peer reset the connection, or it broke
 )
 
-// Conn is a net.Conn over a TCP or Unix socket on which some bytes have been
-// read already. It serves those first, counts what passes and notes how the
-// transport ended, which crypto/tls does not tell: there a FIN between two
-// records looks like a close_notify.
+// maxControl is how much of its own crypto/tls may have to say to a peer that
+// takes nothing, answers to KeyUpdates above all, before nothing more is read
+// from that peer.
+const maxControl = 16 << 10
+
+// Conn is a net.Conn, as crypto/tls wants one, over a non-blocking socket that is
+// registered edge-triggered with a loop. It serves bytes read before it was made
+// first, counts what passes and notes how the transport ended, which crypto/tls
+// does not tell: there a FIN between two records looks like a close_notify.
 //
-// Like any net.Conn it may be used by several goroutines, one reading and one
-// writing.
+// Read never waits: outside a handshake it answers with a temporary error when
+// nothing is there, which crypto/tls takes up at the next Read; in a handshake it
+// yields to the loop. Write never fails for want of room, which crypto/tls would
+// take for the end: what the socket does not take is kept, and sent by Flush.
+//
+// The descriptor stays its owner's, who closes it. A Conn belongs to its loop.
 type Conn struct {
-	raw    net.Conn
-	prefix []byte // owned by the reader
-	fin    bool   // the reader met a FIN; owned by the reader
+	env    *Env
+	fd     int
+	prefix []byte // read before
+	out    []byte // borrowed: out[off:] is to be sent
+	off    int
+	shake  *Handshake // whose coroutine reads here
 
-	ended    atomic.Uint32 // End
-	shut     atomic.Bool   // CloseWrite was called
-	noCert   atomic.Bool   // no certificate covers the client's name
-	holdTime atomic.Bool   // SetWriteDeadline is ignored
-	read     atomic.Uint64
-	written  atomic.Uint64
+	failed  error // of every Read and Write from now on
+	readAny uint64
+	written uint64
+	foreign uint64 // of written and out: by Hold
+	control int    // written while out waited, since it last was empty
 
-	poll poll // owned by the reader
+	// A flag is true as long as the kernel has not said otherwise: with
+	// edge-triggered events nobody says it twice.
+	readable, writable bool
+	behind             bool // something may lie behind a short read
+	hup                bool // an event told of an error, or of both ends
+	held               bool // out waits for more to go with it
+	fin                bool // the reader met a FIN
+	shut               bool // our FIN is sent
+	shutDue            bool // our FIN is to follow out
+	noCert             bool // no certificate covers the client's name
+	ended              End
 }
 
-// poll is the state of reads that do not wait. The functions are made once,
-// as each would be an allocation a read.
-type poll struct {
-	on   bool // Read answers errAgain instead of waiting
-	raw  syscall.RawConn
-	try  func(fd uintptr) bool // reads into buf
-	wait func(fd uintptr) bool // waits until there is something to read
-	buf  []byte
-	n    int
-	err  error
-	fds  [1]unix.PollFd
-	woke bool
+// NewConn returns a Conn over the socket fd that first serves prefix, the bytes
+// already read from it, which must not change until they are served.
+func NewConn(env *Env, fd int, prefix []byte) *Conn {
+	c := new(Conn)
+	c.Init(env, fd, prefix)
+	return c
 }
 
-// NewConn returns a Conn over raw, a *net.TCPConn or *net.UnixConn, that first
-// serves prefix, the bytes already read from it. Both belong to the Conn from
-// then on.
-func NewConn(raw net.Conn, prefix []byte) *Conn {
-	return &Conn{raw: raw, prefix: prefix}
+// Init is NewConn for a Conn that is part of something.
+func (c *Conn) Init(env *Env, fd int, prefix []byte) {
+	*c = Conn{env: env, fd: fd, prefix: prefix, readable: true, writable: true, behind: true}
 }
+
+// Note records events of the descriptor, and sends what has waited for room.
+func (c *Conn) Note(ev loop.Events) {
+	if ev&(loop.Readable|loop.PeerShut|loop.Hangup|loop.Error|loop.Urgent) != 0 {
+		c.readable = true
+	}
+	if ev&(loop.PeerShut|loop.Hangup|loop.Error|loop.Urgent) != 0 {
+		c.behind = true
+	}
+	if ev&(loop.Hangup|loop.Error) != 0 {
+		c.hup = true
+	}
+	if ev&loop.Writable != 0 {
+		c.writable = true
+	}
+}
+
+// Drained tells that there is nothing to read now, as far as events have told:
+// it saves the read that would find that out.
+func (c *Conn) Drained() { c.readable, c.behind = false, false }
 
 // Ended returns how the read side ended, as far as reads and writes have met
 // it. A reset is never taken back.
-func (c *Conn) Ended() End { return End(c.ended.Load()) }
+func (c *Conn) Ended() End { return c.ended }
+
+// Prefix returns what of the bytes given to NewConn has not been served.
+func (c *Conn) Prefix() []byte { return c.prefix }
+
+// KeepPrefix exchanges the bytes not served yet for a copy.
+func (c *Conn) KeepPrefix() { c.prefix = append([]byte(nil), c.prefix...) }
 
 // BytesRead returns the number of bytes served by Read, prefix included.
-func (c *Conn) BytesRead() uint64 { return c.read.Load() }
+func (c *Conn) BytesRead() uint64 { return c.readAny }
 
-// BytesWritten returns the number of bytes written to the transport.
-func (c *Conn) BytesWritten() uint64 { return c.written.Load() }
+// BytesWritten returns the number of bytes that the transport has taken.
+func (c *Conn) BytesWritten() uint64 { return c.written }
 
-// errAgain is what Read returns while polling when nothing has arrived. It is
-// temporary, so crypto/tls keeps what it has of a record and goes on at the
-// next Read.
+// Unsent reports whether bytes wait for room in the transport.
+func (c *Conn) Unsent() bool { return len(c.out) > 0 }
+
+// errAgain is what Read returns when nothing has arrived. It is temporary, so
+// crypto/tls keeps what it has of a record and goes on at the next Read.
 type errAgain struct{}
 
 func (errAgain) Error() string   { return "nothing to read yet" }
 func (errAgain) Timeout() bool   { return true }
 func (errAgain) Temporary() bool { return true }
 
+func isAgain(err error) bool {
+	_, again := err.(errAgain) //nolint:errorlint // never wrapped: crypto/tls hands it on as it is
+	return again
+}
+
 // Read serves the prefix, then the transport.
 func (c *Conn) Read(b []byte) (int, error) {
-	if len(c.prefix) > 0 {
+	for {
+		n, err := c.receive(b)
+		if c.shake == nil || !isAgain(err) {
+			c.readAny += uint64(n)
+			return n, err
+		}
+		c.shake.co.Yield()
+	}
+}
+
+func (c *Conn) receive(b []byte) (int, error) {
+	switch {
+	case c.failed != nil:
+		return 0, c.failed
+	case len(b) == 0:
+		return 0, nil
+	case len(c.prefix) > 0:
 		n := copy(b, c.prefix)
 		if c.prefix = c.prefix[n:]; len(c.prefix) == 0 {
 			c.prefix = nil
 		}
-		c.read.Add(uint64(n))
 		return n, nil
+	case !c.readable || c.control > maxControl:
+		return 0, errAgain{}
 	}
-	var n int
-	var err error
-	if c.poll.on && len(b) > 0 {
-		n, err = c.pollRead(b)
-	} else {
-		n, err = c.raw.Read(b)
+	n, errno := loop.Read(c.fd, b)
+	switch {
+	case errno == unix.EAGAIN:
+		c.readable, c.behind = false, false
+		return 0, errAgain{}
+	case errno != 0:
+		c.ended = EndReset
+		return 0, c.opError("read", errno)
+	case n == 0:
+		return 0, c.atEnd()
+	case n < len(b) && !c.behind:
+		c.readable = false // drained: the next byte brings its own event
 	}
-	c.read.Add(uint64(n))
-	if err != nil && !errors.Is(err, errAgain{}) && !isTimeout(err) {
-		err = c.noteRead(err)
-	}
-	return n, err
+	return n, nil
 }
 
-// noteRead notes how a read ended and returns the error that tells it.
-func (c *Conn) noteRead(err error) error {
-	if !errors.Is(err, io.EOF) {
-		c.ended.Store(uint32(EndReset))
-		return err
+// atEnd notes how a read ended that gave no byte, and returns the error that
+// tells it. The kernel tells of a reset once. If a write took the news, the read
+// finds a plain end: the state of the socket still knows better.
+func (c *Conn) atEnd() error {
+	if c.ended == EndReset || !c.shut && loop.Gone(c.fd) {
+		c.ended = EndReset
+		return c.opError("read", unix.ECONNRESET)
 	}
-	// The kernel tells of a reset once. If a write took the news, the read
-	// finds a plain end: the state of the socket still knows better.
-	if c.Ended() == EndReset || !c.shut.Load() && c.dead() {
-		c.ended.Store(uint32(EndReset))
-		return &net.OpError{Op: "read", Net: c.raw.LocalAddr().Network(), Err: syscall.ECONNRESET}
+	c.fin, c.ended = true, EndFIN
+	return io.EOF
+}
+
+func (c *Conn) opError(op string, errno unix.Errno) error {
+	network := "unix"
+	if loop.TCP(c.fd) {
+		network = "tcp"
 	}
-	c.fin = true
-	c.ended.CompareAndSwap(uint32(EndNone), uint32(EndFIN))
+	return &net.OpError{Op: op, Net: network, Err: errno}
+}
+
+// Write writes to the transport, and keeps what that does not take.
+func (c *Conn) Write(b []byte) (int, error) {
+	if c.failed != nil {
+		return 0, c.failed
+	}
+	if c.env.corked == c {
+		c.env.records = append(c.env.records, b...)
+		return len(b), nil
+	}
+	if c.Unsent() && !c.held {
+		c.control += len(b)
+	}
+	if err := c.send(b, false); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// Hold keeps b, a copy of it, to be sent with what is written next, or by Flush.
+// It is not counted as a part of the stream.
+func (c *Conn) Hold(b []byte) {
+	c.keep(b)
+	c.held = true
+	c.foreign += uint64(len(b))
+}
+
+// send writes b behind what waits; more says that the end follows at once.
+func (c *Conn) send(b []byte, more bool) error {
+	if c.Unsent() {
+		c.keep(b)
+		return c.Flush()
+	}
+	n, err := c.push(b, more)
+	if err == nil && n < len(b) {
+		c.keep(b[n:])
+	}
 	return err
 }
 
-// Write writes to the transport.
-func (c *Conn) Write(b []byte) (int, error) {
-	n, err := c.raw.Write(b)
-	c.written.Add(uint64(n))
-	if err != nil && isReset(err) {
-		c.ended.Store(uint32(EndReset))
+// push writes once, if there may be room.
+func (c *Conn) push(b []byte, more bool) (n int, err error) {
+	if !c.writable || len(b) == 0 {
+		return 0, nil
 	}
-	return n, err
+	var errno unix.Errno
+	if more {
+		n, errno = loop.WriteMore(c.fd, b)
+	} else {
+		n, errno = loop.Write(c.fd, b)
+	}
+	c.written += uint64(n)
+	switch {
+	case errno == unix.EAGAIN || errno == 0 && n < len(b):
+		c.writable = false
+	case errno != 0:
+		if isReset(errno) {
+			c.ended = EndReset
+		}
+		return 0, c.opError("write", errno)
+	}
+	return n, nil
 }
 
-// CloseWrite sends a FIN: the peer reads an end, and can go on sending.
-func (c *Conn) CloseWrite() error {
-	c.shut.Store(true)
-	if half, ok := c.raw.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+func (c *Conn) keep(b []byte) {
+	if c.out == nil {
+		c.out = c.env.pool.Borrow(len(b))
 	}
-	return errors.ErrUnsupported
+	c.out = append(c.out, b...)
+	c.env.caught.Add(int64(len(b)))
 }
 
-// SetLinger sets what Close does with bytes not yet sent, as
-// [net.TCPConn.SetLinger] does; 0 makes Close send a RST. On a Unix socket,
-// which has none, it does nothing.
-func (c *Conn) SetLinger(sec int) error {
-	if tcp, ok := c.raw.(*net.TCPConn); ok {
-		return tcp.SetLinger(sec)
+// Flush sends what waits, as far as there is room, and the FIN behind it. After
+// an error nothing waits any more.
+func (c *Conn) Flush() error {
+	c.held = false
+	if c.Unsent() {
+		n, err := c.push(c.out[c.off:], false)
+		c.off += n
+		c.env.caught.Add(-int64(n))
+		if err != nil {
+			c.drop()
+			return err
+		}
+		if c.off < len(c.out) {
+			return nil
+		}
+		c.drop()
+	}
+	if c.shutDue && !c.shut {
+		c.shut = true
+		// It fails only where the peer is gone, and reading tells of that.
+		_ = loop.Shut(c.fd)
 	}
 	return nil
 }
 
-// Close closes the transport and sends nothing of TLS.
-func (c *Conn) Close() error { return c.raw.Close() }
-
-// Abort closes the transport with a RST. What has not been sent is dropped.
-func (c *Conn) Abort() error {
-	_ = c.SetLinger(0) // fails only on a socket that is closed
-	return c.raw.Close()
+// drop gives the buffer back, with what is in it.
+func (c *Conn) drop() {
+	if c.out == nil {
+		return
+	}
+	c.env.caught.Add(-int64(len(c.out) - c.off))
+	c.env.pool.Return(c.out)
+	c.out, c.off, c.held, c.control = nil, 0, false, 0
 }
 
-// CloseLinger closes the transport after an alert has been written. The client
-// must be able to read it: closing while unread bytes are left would reset the
-// connection and destroy the alert on its way. So it sends a FIN, then reads
-// and drops at most 64 KiB for at most a second. It blocks that long.
-func (c *Conn) CloseLinger() error {
-	_ = c.CloseWrite()
-	_ = c.raw.SetReadDeadline(time.Now().Add(time.Second))
-	var sink [4096]byte
-	for left := 64 << 10; left > 0; {
-		n, err := c.raw.Read(sink[:])
-		if err != nil {
-			break
-		}
-		left -= n
+// CloseWrite sends a FIN once all is sent: the peer reads an end, and can go on
+// sending.
+func (c *Conn) CloseWrite() error {
+	c.shutDue = true
+	return c.Flush()
+}
+
+// Release drops what waits to be sent. The Conn is not to be used any more.
+func (c *Conn) Release() {
+	c.drop()
+	c.prefix = nil
+	if c.failed == nil {
+		c.failed = net.ErrClosed
 	}
-	return c.raw.Close()
+}
+
+// Close makes every further Read and Write fail. The descriptor stays open.
+func (c *Conn) Close() error {
+	c.Release()
+	return nil
 }
 
 // LocalAddr returns the address of this end.
-func (c *Conn) LocalAddr() net.Addr { return c.raw.LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr {
+	if a := loop.LocalAddr(c.fd); a.IsValid() {
+		return net.TCPAddrFromAddrPort(a)
+	}
+	return &net.UnixAddr{Net: "unix"}
+}
 
 // RemoteAddr returns the address of the peer.
-func (c *Conn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
-
-// SetDeadline sets both deadlines.
-func (c *Conn) SetDeadline(t time.Time) error { return c.raw.SetDeadline(t) }
-
-// SetReadDeadline bounds Read.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.raw.SetReadDeadline(t) }
-
-// SetWriteDeadline bounds Write.
-func (c *Conn) SetWriteDeadline(t time.Time) error {
-	if c.holdTime.Load() {
-		return nil
+func (c *Conn) RemoteAddr() net.Addr {
+	if a := loop.PeerAddr(c.fd); a.IsValid() {
+		return net.TCPAddrFromAddrPort(a)
 	}
-	return c.raw.SetWriteDeadline(t)
+	return &net.UnixAddr{Net: "unix"}
 }
 
-// startPolling makes Read return errAgain instead of waiting, so that whoever
-// reads can give its buffer back before it calls waitReadable. It is called by
-// the reader.
-func (c *Conn) startPolling() error {
-	sc, ok := c.raw.(syscall.Conn)
-	if !ok {
-		return errors.ErrUnsupported
+// SetDeadline does nothing: the timeouts are the loop's. crypto/tls would give a
+// close_notify five seconds, too few when the peer reads slowly.
+func (c *Conn) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing.
+func (c *Conn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing.
+func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
+
+// gone reports whether the peer has reset the connection, which a reader that is
+// done would not learn otherwise.
+func (c *Conn) gone() bool {
+	if c.hup && !c.shut && loop.Gone(c.fd) {
+		c.ended = EndReset
+		return true
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return err
-	}
-	p := &c.poll
-	p.raw, p.on = raw, true
-	p.try = func(fd uintptr) bool {
-		for {
-			p.n, p.err = unix.Read(int(fd), p.buf)
-			if !errors.Is(p.err, unix.EINTR) {
-				return true
-			}
-		}
-	}
-	p.wait = func(fd uintptr) bool {
-		if p.woke {
-			return true
-		}
-		// The runtime's poller is edge-triggered and forgot what came before
-		// this call, so ask once more.
-		p.woke = true
-		p.fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-		n, err := unix.Poll(p.fds[:], 0)
-		return n != 0 || err != nil // an error: let Read find out
-	}
-	return nil
+	return false
 }
 
-// pollRead reads what has arrived or returns errAgain.
-func (c *Conn) pollRead(b []byte) (int, error) {
-	p := &c.poll
-	p.buf = b
-	err := p.raw.Read(p.try)
-	p.buf = nil
-	switch {
-	case err != nil:
-		return 0, err // closed, or the deadline is over
-	case errors.Is(p.err, unix.EAGAIN):
-		return 0, errAgain{}
-	case p.err != nil:
-		return 0, &net.OpError{Op: "read", Net: c.raw.LocalAddr().Network(), Err: p.err}
-	case p.n == 0:
-		return 0, io.EOF
-	default:
-		return p.n, nil
-	}
+// delivered reports whether the peer has acknowledged everything. A Unix socket
+// keeps for its reader what was written before it was closed.
+func (c *Conn) delivered() bool {
+	return !c.Unsent() && (!loop.TCP(c.fd) || loop.Unsent(c.fd) == 0)
 }
-
-// waitReadable waits, holding no buffer, until Read has something to say.
-func (c *Conn) waitReadable() error {
-	c.poll.woke = false
-	return c.poll.raw.Read(c.poll.wait)
-}
-
-// dead reports whether the kernel has given the connection up, as it does at
-// a reset.
-func (c *Conn) dead() bool {
-	if _, ok := c.raw.(*net.TCPConn); !ok {
-		return false
-	}
-	closed := false
-	c.control(func(fd int) { closed = tcpClosed(fd) })
-	return closed
-}
-
-func tcpClosed(fd int) bool {
-	const tcpClose = 7 // TCP_CLOSE in the kernel's net/tcp_states.h
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err == nil && info.State == tcpClose
-}
-
-// waitReset waits until the peer resets the connection and reports true, or
-// false when the read deadline is over. It is for the reader of a stream that
-// has ended, who would not learn of it otherwise. It reads nothing: what a
-// peer sends behind its close_notify is to be ignored (RFC 8446 §6.1).
-func (c *Conn) waitReset() bool {
-	if _, ok := c.raw.(*net.TCPConn); !ok || !c.poll.on {
-		return false
-	}
-	err := c.poll.raw.Read(func(fd uintptr) bool { return tcpClosed(int(fd)) })
-	if err != nil {
-		return false
-	}
-	c.ended.Store(uint32(EndReset))
-	return true
-}
-
-// unsent returns the number of bytes that the peer has not acknowledged.
-func (c *Conn) unsent() int {
-	if _, ok := c.raw.(*net.TCPConn); !ok {
-		return 0
-	}
-	n := 0
-	c.control(func(fd int) {
-		if q, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ); err == nil {
-			n = q
-		}
-	})
-	return n
-}
-
-// control runs f on the descriptor unless the connection is closed.
-func (c *Conn) control(f func(fd int)) {
-	sc, ok := c.raw.(syscall.Conn)
-	if !ok {
-		return
-	}
-	if raw, err := sc.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
-	}
-}
-
-// isTimeout reports whether a deadline of ours is over. The kernel's ETIMEDOUT,
-// by which a connection breaks, is none.
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // isReset reports whether a write failed because the peer is gone.
 func isReset(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
-		errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+	for _, errno := range [...]unix.Errno{unix.ECONNRESET, unix.EPIPE, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,37 +1,23 @@
 package terminate_test
 
 import (
-	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/snicketlb/snicket/pkg/loop"
+	"github.com/snicketlb/snicket/pkg/relay"
 	"github.com/snicketlb/snicket/pkg/terminate"
 )
 
-// connect dials a TLS listener and returns both ends, without a handshake.
-func connect(t *testing.T, l net.Listener) (*terminate.Conn, *tls.Conn) {
-	t.Helper()
-	raw, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return terminate.NewConn(raw, nil), far.(*tls.Conn)
-}
-
 func TestConnServesPrefixFirst(t *testing.T) {
 	noLeaks(t)
-	a, b := socketPair(t, "tcp")
-	c := terminate.NewConn(b, []byte("peeked, "))
+	a, fd := socketPair(t, "tcp")
+	defer loop.Close(fd)
+	c := terminate.NewConn(terminate.NewEnv(relay.NewEnv(0), nil), fd, []byte("peeked, "))
 	if _, err := io.WriteString(a, "then read"); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +27,7 @@ func TestConnServesPrefixFirst(t *testing.T) {
 	if err := a.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := io.ReadAll(c)
+	got, err := readAllNow(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,18 +42,37 @@ func TestConnServesPrefixFirst(t *testing.T) {
 	}
 }
 
+// readAllNow reads to the end by asking again and again.
+func readAllNow(c *terminate.Conn) ([]byte, error) {
+	var all []byte
+	b := make([]byte, 64)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		n, err := c.Read(b)
+		all = append(all, b[:n]...)
+		var temporary net.Error
+		switch {
+		case errors.As(err, &temporary) && temporary.Timeout():
+			c.Note(loop.Readable | loop.PeerShut)
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return all, err
+		}
+	}
+	return all, errors.New("no end")
+}
+
 // TestConnKnowsAReset holds that a reset whose news a write has taken is not
 // read as an end.
 func TestConnKnowsAReset(t *testing.T) {
 	noLeaks(t)
-	a, b := socketPair(t, "tcp")
-	c := terminate.NewConn(b, nil)
-	if err := terminate.NewConn(a, nil).Abort(); err != nil {
-		t.Fatal(err)
-	}
+	a, fd := socketPair(t, "tcp")
+	defer loop.Close(fd)
+	c := terminate.NewConn(terminate.NewEnv(relay.NewEnv(0), nil), fd, nil)
+	(&wire{Conn: a}).abort()
 	for {
 		// The raw socket, so that c does not learn of it from the write.
-		if _, err := b.Write([]byte("x")); err != nil {
+		if _, errno := loop.Write(fd, []byte("x")); errno != 0 {
 			break
 		}
 	}
@@ -79,66 +84,70 @@ func TestConnKnowsAReset(t *testing.T) {
 	}
 }
 
-// TestCloseLinger holds that an alert reaches a client that is still sending.
-func TestCloseLinger(t *testing.T) {
-	noLeaks(t)
-	a, b := socketPair(t, "tcp")
-	c := terminate.NewConn(b, nil)
-	if _, err := a.Write(make([]byte, 20_000)); err != nil {
-		t.Fatal(err)
-	}
-	alert := []byte{21, 3, 3, 0, 2, 2, 112}
-	if _, err := c.Write(alert); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- c.CloseLinger() }()
-	got, err := io.ReadAll(a)
-	if err != nil || !bytes.Equal(got, alert) {
-		t.Errorf("client read %x, %v; want the alert", got, err)
-	}
-	a.Close()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-}
-
-// undated is a socket that counts the write deadlines set on it.
-type undated struct {
-	*net.TCPConn
-	set atomic.Int32
-}
-
-func (u *undated) SetWriteDeadline(t time.Time) error {
-	u.set.Add(1)
-	return u.TCPConn.SetWriteDeadline(t)
-}
-
 // TestCloseNotifyHasNoDeadline holds that a close_notify waits behind what a
 // slow client has still to read. crypto/tls would give it up after five seconds
 // and leave a whole answer without its end.
 func TestCloseNotifyHasNoDeadline(t *testing.T) {
 	noLeaks(t)
-	l := newLab(t)
-	a, b := socketPair(t, "tcp")
-	raw := &undated{TCPConn: b.(*net.TCPConn)}
-	client := &peer{t: t, conn: terminate.NewConn(a, nil)}
-	client.tls = tls.Client(client.conn, &tls.Config{ServerName: host, RootCAs: l.authority.Pool()})
-	near := terminate.Side{Conn: terminate.NewConn(raw, nil)}
-	near.TLS = shake(t, client.tls, func(ctx context.Context) (*tls.Conn, error) { return terminate.Handshake(ctx, near.Conn, l.server) })
-	far, side := socketPair(t, "tcp")
-	s := &session{client: client, backend: &peer{t: t, conn: terminate.NewConn(far, nil)}, done: make(chan terminate.Result, 1)}
-	raw.set.Store(0)
-	go func() {
-		s.done <- terminate.Relay(t.Context(), near, terminate.Side{Conn: terminate.NewConn(side, nil)}, terminate.RelayOptions{}, &s.in, &s.out)
-	}()
+	s := start(t, newLab(t), setup{version: tls.VersionTLS13})
 	s.exchange()
-	s.backend.end()
-	s.client.expect(nil, "end")
+	s.r.do(func() {
+		for _, p := range s.ports {
+			if err := p.conn.SetDeadline(time.Unix(1, 0)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	big := random(16 << 20) // more than the sockets hold
+	go func() {
+		s.backend.write(big)
+		s.backend.end()
+	}()
+	s.client.expect(big, "end")
 	s.client.end()
 	s.backend.expect(nil, "end")
 	s.result(t, terminate.Clean, terminate.ByBackend)
-	if got := raw.set.Load(); got != 0 {
-		t.Errorf("%d write deadlines were set", got)
+}
+
+// TestConnKeepsWhatIsNotTaken holds that a write never fails for want of room, and
+// that all arrives in order once there is some.
+func TestConnKeepsWhatIsNotTaken(t *testing.T) {
+	noLeaks(t)
+	a, fd := socketPair(t, "tcp")
+	defer loop.Close(fd)
+	env := terminate.NewEnv(relay.NewEnv(0), nil)
+	c := terminate.NewConn(env, fd, nil)
+	c.Hold([]byte("header "))
+	var want int
+	for chunk := make([]byte, 1<<20); !c.Unsent() || want == 0; want += len(chunk) {
+		if _, err := c.Write(chunk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if env.Caught() == 0 || c.BytesWritten() == 0 {
+		t.Errorf("%d caught, %d written", env.Caught(), c.BytesWritten())
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan int)
+	go func() {
+		b, err := io.ReadAll(a)
+		if err != nil || string(b[:7]) != "header " {
+			t.Errorf("read %d bytes, %v", len(b), err)
+		}
+		got <- len(b)
+	}()
+	for deadline := time.Now().Add(patience); c.Unsent() && time.Now().Before(deadline); {
+		c.Note(loop.Writable)
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := <-got; n != want+7 {
+		t.Errorf("read %d bytes, want %d", n, want+7)
+	}
+	if env.Caught() != 0 {
+		t.Errorf("%d caught at the end", env.Caught())
 	}
 }

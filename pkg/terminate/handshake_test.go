@@ -14,26 +14,21 @@ import (
 	"github.com/snicketlb/snicket/pkg/terminate"
 )
 
-// dial runs a client against Handshake and returns both outcomes.
-func dial(t *testing.T, server, client *tls.Config) (near, far *tls.Conn, nearErr, farErr error) {
+// dial runs a client against Accept and returns both outcomes.
+func dial(t *testing.T, r *rig, server, client *tls.Config) (near, far *tls.Conn, nearErr, farErr error) {
 	t.Helper()
-	a, b := socketPair(t, "tcp")
+	a, fd := socketPair(t, "tcp")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	done := make(chan struct{})
-	conn := terminate.NewConn(b, nil)
-	go func() {
-		defer close(done)
-		if near, nearErr = terminate.Handshake(ctx, conn, server); nearErr != nil {
-			_ = conn.CloseLinger()
-		}
-	}()
+	p := r.port(fd, nil)
+	result := p.accept(server)
 	far = tls.Client(a, client)
-	if farErr = far.HandshakeContext(ctx); farErr != nil {
-		a.Close() // what Handshake may still wait for
+	farErr = far.HandshakeContext(ctx)
+	if farErr != nil {
+		a.Close() // what Accept may still wait for
 	}
-	<-done
-	return near, far, nearErr, farErr
+	got := <-result
+	return got.conn, far, got.err, farErr
 }
 
 func TestHandshake(t *testing.T) {
@@ -91,7 +86,11 @@ func TestHandshake(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			noLeaks(t)
 			tt.client.RootCAs = trust
-			near, far, nearErr, farErr := dial(t, tt.server, tt.client)
+			r := newRig(t)
+			near, far, nearErr, farErr := dial(t, r, tt.server, tt.client)
+			if got, want := r.offloaded.Load(), map[bool]int32{true: 1}[tt.key == x509.RSA]; got != want {
+				t.Errorf("%d signatures were made off the loop, want %d", got, want)
+			}
 			if tt.far != "" {
 				if farErr == nil || !strings.Contains(farErr.Error(), tt.far) {
 					t.Errorf("client: %v, want %q", farErr, tt.far)
@@ -124,17 +123,17 @@ func TestHandshake(t *testing.T) {
 // TestTicketsStayOnTheRoute resumes on one configuration and not on another.
 func TestTicketsStayOnTheRoute(t *testing.T) {
 	noLeaks(t)
-	l := newLab(t)
+	l, r := newLab(t), newRig(t)
 	store := certs.NewStore([]*certs.Certificate{l.cert}, nil, certs.StoreOptions{})
 	other := terminate.ServerConfig(terminate.ServerOptions{Store: store})
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		client := &tls.Config{ServerName: host, RootCAs: l.authority.Pool(), MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
 		visit := func(server *tls.Config) bool {
-			near, far, nearErr, farErr := dial(t, server, client)
+			near, far, nearErr, farErr := dial(t, r, server, client)
 			if nearErr != nil || farErr != nil {
 				t.Fatalf("handshake: %v; client: %v", nearErr, farErr)
 			}
-			_ = near.CloseWrite()
+			r.do(func() { _ = near.CloseWrite() })
 			if _, err := io.ReadAll(far); err != nil { // takes the ticket in
 				t.Fatal(err)
 			}
@@ -153,12 +152,16 @@ func TestTicketsStayOnTheRoute(t *testing.T) {
 
 func TestHandshakeTimeout(t *testing.T) {
 	noLeaks(t)
-	l := newLab(t)
-	_, b := socketPair(t, "tcp")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, err := terminate.Handshake(ctx, terminate.NewConn(b, nil), l.server); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
+	l, r := newLab(t), newRig(t)
+	_, fd := socketPair(t, "tcp")
+	p := r.port(fd, nil)
+	result := p.accept(l.server)
+	r.do(func() {
+		p.shake.Abort(context.DeadlineExceeded)
+		p.step()
+	})
+	if got := <-result; !errors.Is(got.err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want %v", got.err, context.DeadlineExceeded)
 	}
 }
 
@@ -238,38 +241,39 @@ func TestBackend(t *testing.T) {
 	}
 }
 
-// reencrypt runs Client against a server and exchanges the ends, so that
+// reencrypt runs Connect against a server and exchanges the ends, so that
 // tickets and late alerts arrive.
 func reencrypt(t *testing.T, b *terminate.Backend, server *tls.Config, sni, alpn string) (far, near *tls.Conn, err error) {
 	t.Helper()
-	a, raw := socketPair(t, "tcp")
-	return reencryptOver(t, b, tls.Server(a, server), terminate.NewConn(raw, nil), sni, alpn)
+	a, fd := socketPair(t, "tcp")
+	return reencryptOver(t, newRig(t), b, tls.Server(a, server), fd, terminate.Peer{ClientSNI: sni, ALPN: alpn})
 }
 
-func reencryptOver(t *testing.T, b *terminate.Backend, far *tls.Conn, conn *terminate.Conn, sni, alpn string) (*tls.Conn, *tls.Conn, error) {
+func reencryptOver(t *testing.T, r *rig, b *terminate.Backend, far *tls.Conn, fd int, peer terminate.Peer) (*tls.Conn, *tls.Conn, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	done := make(chan struct{})
+	p := r.port(fd, nil)
 	go func() {
 		defer close(done)
 		if far.HandshakeContext(ctx) == nil {
 			_ = far.CloseWrite()
 		}
 	}()
-	near, err := b.Client(ctx, conn, sni, alpn)
-	if err == nil {
-		_, err = io.ReadAll(near)
+	got := <-p.connect(b, peer)
+	if got.err == nil {
+		got.err = p.readToEnd(got.conn)
 	}
-	_ = conn.Close()
+	r.do(func() { p.close(false) })
 	<-done
-	return far, near, err
+	return far, got.conn, got.err
 }
 
 // TestBackendResumes resumes with the same backend, name and protocol alone.
 func TestBackendResumes(t *testing.T) {
 	noLeaks(t)
-	l := newLab(t)
+	l, r := newLab(t), newRig(t)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 			Certificates: []tls.Certificate{l.cert.Certificate}, NextProtos: []string{"h2", "http/1.1"}, MaxVersion: version,
@@ -284,8 +288,14 @@ func TestBackendResumes(t *testing.T) {
 			alpn string
 			want bool
 		}{{b, "h2", false}, {b, "h2", true}, {b, "http/1.1", false}, {b, "http/1.1", true}, {b, "", false}, {none, "h2", false}, {none, "h2", false}} {
-			conn, far := connect(t, listener)
-			_, near, err := reencryptOver(t, step.b, far, conn, host, step.alpn)
+			fd := dialFD(t, listener)
+			accepted, err := listener.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			far := accepted.(*tls.Conn)
+			peer := terminate.Peer{Address: listener.Addr().String(), ClientSNI: host, ALPN: step.alpn}
+			_, near, err := reencryptOver(t, r, step.b, far, fd, peer)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,61 +1,50 @@
 package terminate
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
-	"sync/atomic"
-	"syscall"
+	"math"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/pkg/loop"
+	"github.com/snicketlb/snicket/pkg/relay"
 )
 
-// bufferSize is the size of a copy buffer: two full TLS records.
-const bufferSize = 32 << 10
+// The budget of one way in one turn, for fairness among the sessions of a loop.
+// Each call gathers and passes on up to plainSize, by at most turnReads records.
+const (
+	turnCalls = 4
+	turnReads = 64
+)
 
-// relay is one session between its handshakes and its close. Two goroutines
-// copy, one each way; the timer and the context end it from outside.
-type relay struct {
-	client, backend Side
-	o               RelayOptions
-	up, down        direction
-	began           time.Time
-	last            atomic.Int64 // when a byte last passed, ns since began
-	clientEnded     atomic.Bool  // up.ended, for the other goroutine
-
-	mu     sync.Mutex // guards the fields below
-	timer  *time.Timer
-	window time.Duration // how long no byte may pass; 0 for no bound
-	expiry Reason        // what it means when the window is over
-	over   bool          // the result is final
-	first  Party         // who ended its direction first
-	result Result
+// way is one direction of a relay, from the side of its index to the other.
+type way struct {
+	passed  uint64 // to a side that speaks TLS: plain text that the kernel has taken
+	waiting uint64 // plain text within what it has not
+	err     error  // how reading ended, until all before it has been taken
+	cut     error  // ended otherwise than in order, when that was no fault
+	lost    error  // a write met that the receiver is gone
+	late    bool   // the backend has sent bytes since the client's end
+	told    bool   // close_notify is on its way
+	ended   bool
+	done    bool // nothing is read any more
 }
 
-// direction is one way of a relay.
-type direction struct {
-	src, dst Side
-	by       Party // who is at src
-	total    *atomic.Uint64
-	passed   uint64
+// state is where a relay stands.
+type state uint8
 
-	late  bool  // the backend has sent bytes since the client's end
-	cut   error // ended otherwise than in order, when that was no fault
-	lost  error // a write met that dst is gone
-	ended bool  // guarded by relay.mu
-}
+const (
+	running state = iota
+	closing       // the result is final; a side to be reset still takes what came before
+	over
+)
 
-// buffers are shared by all relays: an idle side holds none.
-//
-//nolint:gochecknoglobals // a cache without state of its own
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
-// Relay copies both ways between client and backend until both ways have ended,
-// and closes both before it returns. Both handshakes must be complete;
-// deadlines left over from them are lifted. It takes one goroutine besides the
-// caller's and no buffer while nothing passes. in and out, which may be nil, are
-// counted up while bytes pass: client to backend and backend to client.
+// Relay carries bytes both ways between client and backend until both ways have
+// ended. It lives on a loop: the caller notes events, pumps, and looks to the time
+// it asks for. It holds no buffer while nothing waits for a receiver.
 //
 // An end reaches the other side as what it was:
 //
@@ -75,269 +64,312 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 //
 // A Unix socket knows no RST: there a cut reaches a plain backend as an end.
 //
-// When ctx ends, the session ends at once. That and a timeout reset both sides.
-func Relay(ctx context.Context, client, backend Side, o RelayOptions, in, out *atomic.Uint64) Result {
-	r := &relay{client: client, backend: backend, o: o, began: time.Now()}
-	r.up = direction{src: client, dst: backend, by: ByClient, total: in}
-	r.down = direction{src: backend, dst: client, by: ByBackend, total: out}
-	for _, s := range [...]Side{client, backend} {
-		_ = s.Conn.raw.SetDeadline(time.Time{}) // an error here is met again by reading
-	}
-	r.startTimer()
-	stop := context.AfterFunc(ctx, func() { r.end(Canceled, ByBalancer, context.Cause(ctx)) })
+// Cancel ends the session at once. That and a timeout reset both sides.
+//
+// The descriptors stay the caller's, who closes both once the relay is over, as
+// [Result.Resets] says.
+type Relay struct {
+	env   *Env
+	o     RelayOptions
+	sides [2]Side
+	ways  [2]way
 
-	done := make(chan struct{})
-	go func() { // Relay waits for it
-		defer close(done)
-		r.copy(&r.up, &r.down)
-	}()
-	r.copy(&r.down, &r.up)
-	<-done
-
-	result := r.finish()
-	r.close(ctx, result)
-	stop()
-	return result
+	state  state
+	first  Party         // who ended its direction first
+	last   time.Duration // when a byte last passed
+	window time.Duration // how long no byte may pass; 0 for no bound
+	expiry Reason        // what it means when the window is over
+	broken error         // a side was reset while what it had sent waits
+	result Result
+	until  time.Duration // when closing ends at the latest
 }
 
-// copy moves bytes from d.src to d.dst until that way has ended.
-func (r *relay) copy(d, opposite *direction) {
-	src, dst := d.src.stream(), d.dst.stream()
-	if err := d.src.Conn.startPolling(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		r.end(reset(d.by), d.by, err)
+// Start begins to relay at the time now of the loop's clock. Both handshakes must
+// be over. What the backend's Conn holds goes out with the client's first bytes.
+func (r *Relay) Start(env *Env, client, backend Side, o RelayOptions, now time.Duration) {
+	*r = Relay{env: env, o: o, sides: [2]Side{client, backend}, last: now}
+	r.window, r.expiry = o.Idle, IdleTimeout
+}
+
+// Note records events of one side's descriptor. Pump must follow.
+func (r *Relay) Note(s relay.Side, ev loop.Events, now time.Duration) {
+	c, w, opposite := r.sides[s].Conn, &r.ways[s], &r.ways[s^1]
+	c.Note(ev)
+	switch {
+	case ev&(loop.Error|loop.Hangup) == 0 || r.state != running || !c.gone():
+	case w.ended:
+		r.resetAfterEnd(s, opposite, now)
+	case r.sides[s^1].Conn.Unsent() && r.broken == nil:
+		// What it had sent is delivered if the receiver takes it in time.
+		r.broken = c.opError("read", unix.ECONNRESET)
+		r.last = now
+		r.window, r.expiry = r.finLimit(), reset(party(s))
+	}
+}
+
+// Pump moves what can be moved within this turn's budget.
+func (r *Relay) Pump(now time.Duration) Status {
+	more := r.pump(relay.Client, now)
+	if r.pump(relay.Backend, now) {
+		more = true
+	}
+	// The second way may have found that the first one's receiver is gone.
+	if r.ways[relay.Backend].lost != nil || r.ways[relay.Client].lost != nil {
+		r.pump(relay.Client, now)
+		r.pump(relay.Backend, now)
+	}
+	r.settle(now)
+	switch {
+	case r.state == over:
+		return Over
+	case more && r.state == running:
+		return More
+	}
+	return Waiting
+}
+
+// Due is when Expired is to be called unless bytes pass before.
+func (r *Relay) Due(now time.Duration) time.Duration {
+	switch {
+	case r.state == closing:
+		return min(now+flushPoll, r.until)
+	case r.window <= 0:
+		return math.MaxInt64
+	}
+	return r.last + r.window
+}
+
+// Expired tells that the time is now, at or after Due or before it.
+func (r *Relay) Expired(now time.Duration) Status {
+	if r.state == running && r.window > 0 && now-r.last >= r.window {
+		switch {
+		case r.broken != nil:
+			by := ByClient
+			if r.expiry == BackendReset {
+				by = ByBackend
+			}
+			r.end(r.expiry, by, r.broken, now)
+			r.state = over // the receiver has had its time
+		default:
+			r.end(r.expiry, ByBalancer, fmt.Errorf("no byte for %v", r.window), now)
+		}
+	}
+	r.settle(now)
+	if r.state == over {
+		return Over
+	}
+	return Waiting
+}
+
+// Cancel ends the relay at once, because of err.
+func (r *Relay) Cancel(err error, now time.Duration) {
+	r.end(Canceled, ByBalancer, err, now)
+	r.state = over
+}
+
+// Bytes returns how many bytes of plain text from s the other side's transport
+// has taken.
+func (r *Relay) Bytes(s relay.Side) uint64 {
+	to := &r.sides[s^1]
+	if to.Conn == nil {
+		return 0
+	}
+	if to.TLS != nil {
+		return r.ways[s].passed
+	}
+	return to.Conn.written - min(to.Conn.foreign, to.Conn.written)
+}
+
+// pump moves the bytes of one way; it reports whether it stopped for its budget
+// alone.
+func (r *Relay) pump(s relay.Side, now time.Duration) bool {
+	w, src, dst := &r.ways[s], &r.sides[s], &r.sides[s^1]
+	for calls := 0; r.state == running; calls++ {
+		if !dst.Conn.held && !r.flushed(s, now) || w.done {
+			return false
+		}
+		if w.err != nil {
+			r.readEnded(s, w.err, now)
+			return false
+		}
+		if calls == turnCalls {
+			return true
+		}
+		n, err := r.gather(src)
+		again := err != nil && isAgain(err)
+		if !again {
+			w.err = err
+		}
+		if n > 0 {
+			r.last = now
+			w.late = w.late || s == relay.Backend && r.ways[relay.Client].ended
+			r.deliver(s, r.env.plain[:n], now)
+		}
+		if again || n == 0 && err == nil {
+			if dst.Conn.held { // it waits for nobody
+				r.flushed(s, now)
+			}
+			return false
+		}
+	}
+	return false
+}
+
+// gather reads what is there, as far as there is room.
+func (r *Relay) gather(src *Side) (n int, err error) {
+	buf := r.env.plain[:]
+	from := src.stream()
+	for reads := 0; reads < turnReads && n < len(buf) && err == nil; reads++ {
+		var m int
+		m, err = from.Read(buf[n:])
+		n += m
+	}
+	return n, err
+}
+
+// deliver passes b on. An end in order that follows goes out with it.
+func (r *Relay) deliver(s relay.Side, b []byte, now time.Duration) {
+	w, dst := &r.ways[s], &r.sides[s^1]
+	last := w.err != nil && r.inOrder(s, w.err)
+	var err error
+	if dst.TLS == nil {
+		err = dst.Conn.send(b, last)
+	} else {
+		r.env.cork(dst.Conn)
+		if _, err = dst.TLS.Write(b); err == nil && last {
+			w.told = true
+			_ = dst.TLS.CloseWrite() // fails only as writing does
+		}
+		if sent := r.env.uncork(last); err == nil {
+			err = sent
+		}
+		w.waiting += uint64(len(b))
+	}
+	if err != nil {
+		w.waiting = 0
+		r.writeFailed(s, err, now)
 		return
 	}
-	for {
-		err := r.pump(d, src, dst)
-		if d.lost != nil {
-			r.writeFailed(d, opposite)
-			return
-		}
-		if !errors.Is(err, errAgain{}) {
-			r.readEnded(d, opposite, err)
-			return
-		}
-		if err := d.src.Conn.waitReadable(); err != nil && isTimeout(err) {
-			return // the session is over
-		}
+	r.taken(s)
+}
+
+// taken counts what waited, once nothing does.
+func (r *Relay) taken(s relay.Side) {
+	if w := &r.ways[s]; !r.sides[s^1].Conn.Unsent() {
+		w.passed += w.waiting
+		w.waiting = 0
 	}
 }
 
-// pump copies with a borrowed buffer until reading yields an error, errAgain
-// among them, or writing one, which is d.lost.
-func (r *relay) pump(d *direction, src io.Reader, dst io.Writer) error {
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
-	for {
-		n, err := src.Read(buf[:])
-		if n > 0 {
-			r.touch()
-			d.late = d.late || d.by == ByBackend && r.clientEnded.Load()
-			m, werr := dst.Write(buf[:n])
-			d.passed += uint64(m)
-			if d.total != nil {
-				d.total.Add(uint64(m))
-			}
-			if werr != nil {
-				d.lost = werr
-				return nil
-			}
-			r.touch()
-		}
-		if err != nil {
-			return err
-		}
+// flushed sends what waits for room; it reports whether nothing does.
+func (r *Relay) flushed(s relay.Side, now time.Duration) bool {
+	w, c := &r.ways[s], r.sides[s^1].Conn
+	if !c.Unsent() {
+		return true
 	}
+	before := c.written
+	err := c.Flush()
+	if c.written > before {
+		r.last = now
+	}
+	if err == nil {
+		r.taken(s)
+		return !c.Unsent()
+	}
+	w.waiting = 0
+	if !w.done { // else it was the end alone, and reading tells what became of it
+		r.writeFailed(s, err, now)
+	}
+	return true
 }
 
-// readEnded decides what the end of d.src means.
-func (r *relay) readEnded(d, opposite *direction, err error) {
-	c, secure := d.src.Conn, d.src.TLS != nil
+// inOrder reports whether err, met by reading from s, is an end in order.
+func (r *Relay) inOrder(s relay.Side, err error) bool {
+	return errors.Is(err, io.EOF) && (r.sides[s].TLS == nil || !r.sides[s].Conn.fin)
+}
+
+// readEnded decides what the end of s means. All that came before it has been
+// taken by the other side's transport.
+func (r *Relay) readEnded(s relay.Side, err error, now time.Duration) {
+	w, opposite, c := &r.ways[s], &r.ways[s^1], r.sides[s].Conn
 	switch {
-	case isTimeout(err):
-		// Only the end of the session sets deadlines.
-	case errors.Is(err, io.EOF) && (!secure || !c.fin):
-		r.halfClosed(d)
-		d.dst.closeWrite()
-		if c.waitReset() {
-			r.resetAfterEnd(d, opposite)
+	case r.inOrder(s, err):
+		r.halfClosed(s, now)
+		r.sides[s^1].closeWrite(w.told)
+		if c.gone() {
+			r.resetAfterEnd(s, opposite, now)
 		}
-	case secure && c.fin:
-		if r.hasEnded(opposite) && (d.by == ByClient || !d.late) {
-			d.cut = errNoCloseNotify
-			r.halfClosed(d)
+	case r.sides[s].TLS != nil && c.fin:
+		if opposite.ended && (s == relay.Client || !w.late) {
+			w.cut = errNoCloseNotify
+			r.halfClosed(s, now)
 			return
 		}
-		r.end(truncated(d.by), d.by, errNoCloseNotify)
+		r.end(truncated(party(s)), party(s), errNoCloseNotify, now)
 	default:
-		r.end(reset(d.by), d.by, err)
+		r.end(reset(party(s)), party(s), err, now)
 	}
 }
 
 var errNoCloseNotify = errors.New("closed without close_notify")
 
-// writeFailed handles a d.dst that is gone. If it can still be read from, what
-// it sent before is delivered first, and its reader finds the reset.
-func (r *relay) writeFailed(d, opposite *direction) {
-	if isTimeout(d.lost) {
-		return // the session is over
+// writeFailed handles a receiver that is gone. If it can still be read from,
+// what it sent before is delivered first, and its reader finds the reset.
+func (r *Relay) writeFailed(s relay.Side, err error, now time.Duration) {
+	w, opposite, dst := &r.ways[s], &r.ways[s^1], r.sides[s^1].Conn
+	w.lost, w.done = err, true
+	dst.drop()
+	dst.readable, dst.behind = true, true
+	switch {
+	case isReset(err) && !opposite.ended:
+		r.halfClosed(s, now)
+	case s == relay.Client && opposite.ended:
+		r.refusedLate(err, now)
+	default:
+		r.end(reset(party(s^1)), party(s^1), err, now)
 	}
-	if isReset(d.lost) && !r.hasEnded(opposite) {
-		r.halfClosed(d)
-		return
-	}
-	if d.by == ByClient && r.hasEnded(opposite) {
-		r.refusedLate(d.lost)
-		return
-	}
-	r.end(reset(opposite.by), opposite.by, d.lost)
 }
 
 // refusedLate ends a session whose backend had ended in order and will not take
 // what the client sends behind that.
-func (r *relay) refusedLate(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.refusedLateLocked(err)
-}
-
-func (r *relay) refusedLateLocked(err error) {
-	if !r.over {
-		r.down.cut = err
-		r.endLocked(Clean, r.first, err)
+func (r *Relay) refusedLate(err error, now time.Duration) {
+	if r.state == running {
+		r.ways[relay.Backend].cut = err
+		r.end(Clean, r.first, err, now)
 	}
 }
 
-// resetAfterEnd handles a d.src that ended its stream and was reset later. If
+// resetAfterEnd handles a side that ended its stream and was reset later. If
 // the opposite way had ended too, nothing was lost: a client that closes at
 // once answers our close_notify with a RST.
-func (r *relay) resetAfterEnd(d, opposite *direction) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r *Relay) resetAfterEnd(s relay.Side, opposite *way, now time.Duration) {
 	switch {
 	case opposite.ended:
-	case d.by == ByBackend:
-		r.refusedLateLocked(syscall.ECONNRESET)
+	case s == relay.Backend:
+		r.refusedLate(unix.ECONNRESET, now)
 	default:
-		r.endLocked(reset(d.by), d.by, syscall.ECONNRESET)
+		r.end(reset(party(s)), party(s), unix.ECONNRESET, now)
 	}
 }
 
-// halfClosed notes that d has ended; what remains is under the fin timeout.
-func (r *relay) halfClosed(d *direction) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	d.ended = true
-	if d.by == ByClient {
-		r.clientEnded.Store(true)
-	}
-	if r.up.ended && r.down.ended {
-		r.wakeReadersLocked()
-	}
+// halfClosed notes that a way has ended; what remains is under the fin timeout.
+func (r *Relay) halfClosed(s relay.Side, now time.Duration) {
+	w := &r.ways[s]
+	w.ended, w.done = true, true
 	if r.first == ByBalancer {
-		r.first = d.by
+		r.first = party(s)
 	}
-	if r.o.Fin > 0 && !r.over {
-		r.touch()
+	if r.o.Fin > 0 && r.state == running {
+		r.last = now
 		r.window, r.expiry = r.o.Fin, FinTimeout
-		r.armLocked(r.window)
 	}
 }
 
-func (r *relay) hasEnded(d *direction) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return d.ended
-}
-
-// wakeReadersLocked ends the waits for a reset; writes go on.
-func (r *relay) wakeReadersLocked() {
-	past := time.Unix(1, 0)
-	_ = r.client.Conn.raw.SetReadDeadline(past) // an error: it is closed, and awake
-	_ = r.backend.Conn.raw.SetReadDeadline(past)
-}
-
-// end makes the result final, unless it is, and wakes both goroutines.
-func (r *relay) end(reason Reason, by Party, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.endLocked(reason, by, err)
-}
-
-func (r *relay) endLocked(reason Reason, by Party, err error) {
-	if r.over {
-		return
+func party(s relay.Side) Party {
+	if s == relay.Client {
+		return ByClient
 	}
-	r.over = true
-	r.result = Result{Reason: reason, EndedBy: by, Err: err}
-	past := time.Unix(1, 0)
-	// An error here means that the socket is closed, which wakes as well.
-	_ = r.client.Conn.raw.SetDeadline(past)
-	_ = r.backend.Conn.raw.SetDeadline(past)
-}
-
-// touch notes that a byte has passed.
-func (r *relay) touch() { r.last.Store(int64(time.Since(r.began))) }
-
-func (r *relay) startTimer() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.o.Idle > 0 {
-		r.window, r.expiry = r.o.Idle, IdleTimeout
-		r.armLocked(r.window)
-	}
-}
-
-// armLocked lets the timer fire after d.
-func (r *relay) armLocked(d time.Duration) {
-	if r.timer == nil {
-		r.timer = time.AfterFunc(d, r.expire)
-		return
-	}
-	r.timer.Reset(d)
-}
-
-// expire runs when the timer fires. Bytes do not set the timer back, they only
-// leave their time: it is set anew by what is left of the window.
-func (r *relay) expire() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.over {
-		return
-	}
-	silent := time.Since(r.began) - time.Duration(r.last.Load())
-	if silent < r.window {
-		r.armLocked(r.window - silent)
-		return
-	}
-	r.endLocked(r.expiry, ByBalancer, fmt.Errorf("no byte for %v", r.window))
-}
-
-// finish returns the result once both goroutines are done.
-func (r *relay) finish() Result {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.timer != nil {
-		r.timer.Stop()
-	}
-	if !r.over {
-		r.over = true
-		r.result = Result{Reason: Clean, EndedBy: r.first}
-		// A side that ended in order and was gone when we wrote to it has cut
-		// what we had for it: the client its answer, the backend only what came
-		// behind its own end.
-		switch {
-		case r.down.lost != nil:
-			r.result = Result{Reason: ClientReset, EndedBy: ByClient, Err: r.down.lost}
-		case r.up.lost != nil:
-			r.down.cut = r.up.lost
-		}
-		if r.result.Reason == Clean {
-			r.result.Err = r.down.cut
-		}
-	}
-	r.result.In, r.result.Out = r.up.passed, r.down.passed
-	return r.result
+	return ByBackend
 }
 
 func reset(by Party) Reason {

@@ -149,7 +149,7 @@ func clientClosesAfterAnswer(t *testing.T, s *session) {
 
 func clientResets(t *testing.T, s *session) {
 	s.exchange()
-	_ = s.client.conn.Abort()
+	s.client.conn.abort()
 	s.backend.expect(nil, "reset")
 	s.result(t, terminate.ClientReset, terminate.ByClient)
 }
@@ -158,7 +158,7 @@ func clientResetsHalfClosed(t *testing.T, s *session) {
 	s.exchange()
 	s.client.end()
 	s.backend.expect(nil, "end")
-	_ = s.client.conn.Abort()
+	s.client.conn.abort()
 	s.result(t, terminate.ClientReset, terminate.ByClient)
 	if _, err := s.backend.conn.Read(make([]byte, 1)); s.backend.conn.Ended() != terminate.EndReset {
 		t.Errorf("backend read %v, want a reset", err)
@@ -167,7 +167,7 @@ func clientResetsHalfClosed(t *testing.T, s *session) {
 
 func backendResets(t *testing.T, s *session) {
 	s.exchange()
-	_ = s.backend.conn.Abort()
+	s.backend.conn.abort()
 	s.client.expect(nil, "reset")
 	s.result(t, terminate.BackendReset, terminate.ByBackend)
 }
@@ -182,7 +182,7 @@ func backendResetsUnread(t *testing.T, s *session) {
 			t.Fatalf("%d of %d bytes passed", s.out.Load(), len(big))
 		}
 	}
-	_ = s.backend.conn.Abort()
+	s.backend.conn.abort()
 	s.client.expect(big, "reset")
 	s.result(t, terminate.BackendReset, terminate.ByBackend)
 }

@@ -22,6 +22,19 @@ type RelayOptions struct {
 	Fin time.Duration
 }
 
+// Status is how a relay stands.
+type Status uint8
+
+// The states of a relay, as its caller sees them.
+const (
+	// Waiting relays need the next event, or the time of [Relay.Due].
+	Waiting Status = iota
+	// More says that the turn's budget is spent: pump again without an event.
+	More
+	// Over relays have their Result.
+	Over
+)
+
 // Reason says why a relay ended.
 type Reason uint8
 
@@ -44,7 +57,7 @@ const (
 	// FinTimeout: one direction had ended and the other was silent for
 	// [RelayOptions.Fin].
 	FinTimeout
-	// Canceled: the context ended; Err is its cause. Nobody can know whether the
+	// Canceled: by [Relay.Cancel]; Err is its cause. Nobody can know whether the
 	// streams were whole, so both sides are reset.
 	Canceled
 )
@@ -78,7 +91,7 @@ type Party uint8
 
 // The parties.
 const (
-	ByBalancer Party = iota // a timeout or the context
+	ByBalancer Party = iota // a timeout, or Cancel
 	ByClient
 	ByBackend
 )

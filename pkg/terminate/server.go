@@ -1,20 +1,12 @@
 package terminate
 
 import (
-	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/snicketlb/snicket/pkg/certs"
 )
-
-// ErrNoCertificate is wrapped by the error of [Handshake] if no certificate
-// covers the name in the hello. The client has been sent the alert
-// unrecognized_name.
-var ErrNoCertificate = errors.New("no certificate covers the server name")
 
 // ServerOptions describe the TLS that a route speaks to its clients.
 type ServerOptions struct {
@@ -27,7 +19,7 @@ type ServerOptions struct {
 	MinVersion uint16
 }
 
-// ServerConfig returns the configuration for [Handshake]: TLS 1.2 and 1.3, key
+// ServerConfig returns the configuration for [Env.Accept]: TLS 1.2 and 1.3, key
 // exchange by ECDHE alone and in TLS 1.3 by X25519MLKEM768 first, AEAD ciphers,
 // no compression or renegotiation. Make one per route: session tickets are
 // encrypted with keys of the configuration's own, so no session is resumed on
@@ -43,10 +35,15 @@ func ServerConfig(o ServerOptions) *tls.Config {
 		// internal_error.
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			cert := store.Select(strings.ToLower(hello.ServerName), hello)
-			if c, ok := hello.Conn.(*Conn); ok && cert == nil {
-				c.noCert.Store(true)
+			c, ok := hello.Conn.(*Conn)
+			switch {
+			case !ok:
+				return cert, nil
+			case cert == nil:
+				c.noCert = true
+				return nil, nil //nolint:nilnil // see above
 			}
-			return cert, nil
+			return keyFor(cert, c), nil
 		},
 	}
 }
@@ -61,21 +58,4 @@ func cipherSuites() []uint16 {
 		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 	}
-}
-
-// Handshake does the server's side of the handshake on conn. What was agreed on
-// is in the ConnectionState of the result.
-//
-// When ctx ends first, conn is closed and ctx's error returned. On any other
-// error conn is left open and an alert may be on its way: close it with
-// [Conn.CloseLinger]. The error wraps [ErrNoCertificate] if that was the cause.
-func Handshake(ctx context.Context, conn *Conn, cfg *tls.Config) (*tls.Conn, error) {
-	t := tls.Server(conn, cfg)
-	if err := t.HandshakeContext(ctx); err != nil {
-		if conn.noCert.Load() {
-			return nil, fmt.Errorf("handshake with the client: %w", ErrNoCertificate)
-		}
-		return nil, fmt.Errorf("handshake with the client: %w", err)
-	}
-	return t, nil
 }

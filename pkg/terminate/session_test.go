@@ -5,11 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"os"
-	"path/filepath"
 	"runtime"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,33 +63,11 @@ func noLeaks(t testing.TB) {
 	})
 }
 
-// socketPair returns both ends of a connection over a real socket.
-func socketPair(t testing.TB, network string) (a, b net.Conn) {
-	t.Helper()
-	address := "127.0.0.1:0"
-	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "s")
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if a, err = net.Dial(network, l.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if b, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
-	return a, b
-}
-
 // peer is a client or a backend: the far end of one side.
 type peer struct {
 	t    testing.TB
-	conn *terminate.Conn // notes how the transport ended
-	tls  *tls.Conn       // nil if plain
+	conn *wire
+	tls  *tls.Conn // nil if plain
 }
 
 func (p *peer) write(b []byte) {
@@ -159,17 +134,15 @@ func (p *peer) end() {
 // fin closes the sending side of the transport.
 func (p *peer) fin() {
 	p.t.Helper()
-	if err := p.conn.CloseWrite(); err != nil {
+	if err := p.conn.closeWrite(); err != nil {
 		p.t.Fatalf("FIN of a peer: %v", err)
 	}
 }
 
 // session is a relay in progress between two peers.
 type session struct {
+	*stream
 	client, backend *peer
-	in, out         atomic.Uint64
-	cancel          context.CancelCauseFunc
-	done            chan terminate.Result
 }
 
 // setup says what session to make.
@@ -182,54 +155,59 @@ type setup struct {
 
 func start(t testing.TB, l *lab, o setup) *session {
 	t.Helper()
-	s := &session{done: make(chan terminate.Result, 1)}
-	client, near := clientPair(t, l, o.version)
+	return startOn(t, newRig(t), l, o, nil)
+}
+
+func startOn(t testing.TB, r *rig, l *lab, o setup, observer func(*stream)) *session {
+	t.Helper()
+	s := &session{}
+	client, near, conn := clientPair(t, r, l, o.version)
 	s.client = client
 	network := "tcp"
 	if o.unix {
 		network = "unix"
 	}
-	far, raw := socketPair(t, network)
-	s.backend = &peer{t: t, conn: terminate.NewConn(far, nil)}
-	side := terminate.Side{Conn: terminate.NewConn(raw, nil)}
+	far, fd := socketPair(t, network)
+	s.backend = &peer{t: t, conn: &wire{Conn: far}}
+	side := r.port(fd, nil)
+	var sideTLS *tls.Conn
 	if o.backend != 0 {
 		s.backend.tls = tls.Server(s.backend.conn, &tls.Config{Certificates: []tls.Certificate{l.cert.Certificate}, MaxVersion: o.backend})
 		b := terminate.NewBackend(terminate.BackendOptions{Roots: l.authority.Pool()})
-		side.TLS = shake(t, s.backend.tls, func(ctx context.Context) (*tls.Conn, error) { return b.Client(ctx, side.Conn, host, "") })
+		sideTLS = shake(t, s.backend.tls, side.connect(b, terminate.Peer{ClientSNI: host}))
 	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	s.cancel = cancel
-	go func() { s.done <- terminate.Relay(ctx, near, side, o.options, &s.in, &s.out) }()
-	t.Cleanup(func() { cancel(nil) })
+	s.stream = r.relay(near, side, conn, sideTLS, o.options, observer)
 	return s
 }
 
 // clientPair returns a client and the balancer's side of it after the handshake.
-func clientPair(t testing.TB, l *lab, version uint16) (*peer, terminate.Side) {
+func clientPair(t testing.TB, r *rig, l *lab, version uint16) (*peer, *port, *tls.Conn) {
 	t.Helper()
-	far, raw := socketPair(t, "tcp")
-	client := &peer{t: t, conn: terminate.NewConn(far, nil)}
+	far, fd := socketPair(t, "tcp")
+	client := &peer{t: t, conn: &wire{Conn: far}}
 	client.tls = tls.Client(client.conn, &tls.Config{ServerName: host, RootCAs: l.authority.Pool(), MaxVersion: version})
-	near := terminate.Side{Conn: terminate.NewConn(raw, nil)}
-	near.TLS = shake(t, client.tls, func(ctx context.Context) (*tls.Conn, error) { return terminate.Handshake(ctx, near.Conn, l.server) })
-	return client, near
+	near := r.port(fd, nil)
+	return client, near, shake(t, client.tls, near.accept(l.server))
 }
 
-// shake runs both sides of a handshake that must succeed.
-func shake(t testing.TB, far *tls.Conn, near func(context.Context) (*tls.Conn, error)) *tls.Conn {
+// shake waits for both sides of a handshake that must succeed.
+func shake(t testing.TB, far *tls.Conn, near <-chan shaken) *tls.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- far.HandshakeContext(ctx) }()
-	c, err := near(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil {
+	if err := far.HandshakeContext(ctx); err != nil {
 		t.Fatalf("handshake of a peer: %v", err)
 	}
-	return c
+	select {
+	case got := <-near:
+		if got.err != nil {
+			t.Fatal(got.err)
+		}
+		return got.conn
+	case <-ctx.Done():
+		t.Fatal("the handshake goes on")
+		return nil
+	}
 }
 
 // result waits for the relay and checks its reason and who ended it.

@@ -1,0 +1,166 @@
+package terminate
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/snicketlb/snicket/pkg/loop"
+)
+
+// A Waker is told on the loop that a handshake can go on, by another cause than
+// an event of its socket.
+type Waker interface {
+	Wake()
+}
+
+// A Handshake is TLS being agreed on, as a coroutine of a loop. The caller steps
+// it at first, when its socket is readable, and when told by its [Waker]; a step
+// may take as long as the mathematics of a key exchange and a signature. It ends
+// by itself or by Abort, never by being forgotten.
+type Handshake struct {
+	env     *Env
+	conn    *Conn
+	tls     *tls.Conn
+	waker   Waker
+	co      *loop.Coroutine
+	with    string // the party, for errors
+	alpn    string // the only protocol offered to a backend
+	backend bool
+	signing bool // a goroutine makes a signature
+	over    bool
+	err     error
+}
+
+// Accept begins the server's side of a handshake on conn. What was agreed on is
+// in the ConnectionState of the result.
+func (e *Env) Accept(conn *Conn, cfg *tls.Config, w Waker) *Handshake {
+	return e.begin(&Handshake{conn: conn, tls: tls.Server(conn, cfg), waker: w, with: "client"})
+}
+
+func (e *Env) begin(h *Handshake) *Handshake {
+	h.env = e
+	h.conn.shake = h
+	h.co = e.co.Start(h)
+	return h
+}
+
+// Run is the coroutine.
+func (h *Handshake) Run(*loop.Coroutine) { h.err = h.tls.Handshake() }
+
+// Step goes on until more must come; it reports whether the handshake is over.
+func (h *Handshake) Step() bool {
+	if !h.over && h.env.co.Resume(h.co) {
+		h.over, h.co, h.conn.shake = true, nil, nil
+	}
+	return h.over
+}
+
+// Waits reports whether no event of the socket can bring the handshake forward:
+// its Waker will be told.
+func (h *Handshake) Waits() bool { return h.signing }
+
+// Abort ends the handshake with err, at once. Nothing can pass conn any more.
+func (h *Handshake) Abort(err error) {
+	if h.over {
+		return
+	}
+	h.conn.failed = err
+	for !h.Step() {
+	}
+}
+
+// Result returns the connection of a handshake that is over, or its error.
+//
+// An error leaves conn open, and an alert may be on its way: its owner should
+// send a FIN and read what still comes before closing. It wraps [ErrNoCertificate]
+// if that was the cause. With TLS 1.3 a backend refuses a client certificate only
+// after the handshake; [Relay] reports it.
+func (h *Handshake) Result() (*tls.Conn, error) {
+	err := h.err
+	switch {
+	case h.conn.noCert && err != nil && h.conn.failed == nil:
+		err = ErrNoCertificate
+	case err != nil || !h.backend:
+	default:
+		if got := h.tls.ConnectionState().NegotiatedProtocol; got != h.alpn && (got != "" || h.alpn != "http/1.1") {
+			err = fmt.Errorf("ALPN %q selected, %q offered", got, h.alpn)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("handshake with the %s: %w", h.with, err)
+	}
+	return h.tls, nil
+}
+
+// sign has a signature made by a goroutine, if the loop has any, and yields until
+// it is there.
+func (h *Handshake) sign(make func() ([]byte, error)) ([]byte, error) {
+	if h.env.offload == nil {
+		return make()
+	}
+	var sig []byte
+	var err error
+	h.signing = true
+	h.env.offload(func() { sig, err = make() }, func() {
+		h.signing = false
+		if !h.over {
+			h.waker.Wake()
+		}
+	})
+	for h.signing {
+		if h.conn.failed != nil { // the goroutine's result is nobody's
+			return nil, h.conn.failed
+		}
+		h.co.Yield()
+	}
+	return sig, err
+}
+
+// A slowKey is a private key whose signatures take too long for a loop.
+type slowKey struct {
+	key  crypto.Signer
+	conn *Conn
+}
+
+// Public is the key's public half.
+func (k *slowKey) Public() crypto.PublicKey { return k.key.Public() }
+
+// Sign has the key sign off the loop while a handshake runs there.
+func (k *slowKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	sign := func() ([]byte, error) { return k.key.Sign(rand, digest, opts) }
+	if k.conn.shake == nil {
+		return sign()
+	}
+	return k.conn.shake.sign(sign)
+}
+
+// keyFor returns cert with a key for use on conn. ECDSA on P-256 and Ed25519 sign
+// in tens of microseconds; RSA takes a millisecond, the larger curves much of one.
+func keyFor(cert *tls.Certificate, conn *Conn) *tls.Certificate {
+	switch key := cert.PrivateKey.(type) {
+	case ed25519.PrivateKey:
+		return cert
+	case *ecdsa.PrivateKey:
+		if key.Curve == elliptic.P256() {
+			return cert
+		}
+	}
+	key, ok := cert.PrivateKey.(crypto.Signer)
+	if !ok {
+		return cert
+	}
+	slow := *cert
+	slow.PrivateKey = &slowKey{key: key, conn: conn}
+	return &slow
+}
+
+// ErrNoCertificate is wrapped by the error of a [Handshake] if no certificate
+// covers the name in the hello. The client has been sent the alert
+// unrecognized_name.
+var ErrNoCertificate = errors.New("no certificate covers the server name")
