@@ -24,7 +24,7 @@
 // The two families of addresses are asked for at the same time and stand by
 // themselves. When one answers and the other fails, the last good addresses of the
 // failed one stay beside the fresh ones of the other, and the source looks again as
-// after a failure. An answer without records, beside records of the other family, is
+// after a failure, at the latest when the fresh ones are out of date. An answer without records, beside records of the other family, is
 // an answer: the family is gone. Once one family has answered, the other has
 // [FamilyGrace] left, so that a server that drops the questions it does not know
 // delays no start.

@@ -48,7 +48,7 @@ func (now addresses) err() error {
 	case a.Error() == aaaa.Error():
 		return a
 	}
-	return fmt.Errorf("A: %w; AAAA: %w", a, aaaa)
+	return fmt.Errorf("%w; %w", prefixed("A", a), prefixed("AAAA", aaaa))
 }
 
 func prefixed(what string, err error) error {
@@ -71,15 +71,15 @@ func (now addresses) usable() []netip.Addr {
 	return out
 }
 
-// ttl is the shortest of the families that answered with addresses.
-func (now addresses) ttl() time.Duration {
-	ttl := time.Duration(-1)
+// ttl is the shortest of the families that answered with addresses; ok says that one
+// did.
+func (now addresses) ttl() (ttl time.Duration, ok bool) {
 	for _, f := range now {
-		if f.err == nil && len(f.addrs) > 0 && (ttl < 0 || f.ttl < ttl) {
-			ttl = f.ttl
+		if f.err == nil && len(f.addrs) > 0 && (!ok || f.ttl < ttl) {
+			ttl, ok = f.ttl, true
 		}
 	}
-	return max(ttl, 0)
+	return ttl, ok
 }
 
 // ask asks for the addresses of a full name, both families at the same time.
@@ -162,7 +162,12 @@ func (l *hostLooker) look(ctx context.Context) (found, error) {
 	if now.err() == nil && len(now.usable()) == 0 {
 		return found{note: note}, errors.New(noRecords(now[0].addrs, now[1].addrs))
 	}
-	f, err := l.found(now.merge(l.last), holdFor(now.ttl()), now.ttl())
+	var wait time.Duration
+	ttl, fresh := now.ttl()
+	if fresh {
+		wait = holdFor(ttl)
+	}
+	f, err := l.found(now.merge(l.last), wait, ttl)
 	f.note = note
 	return f, err
 }

@@ -91,7 +91,7 @@ func TestAFailureKeepsTheLastGoodSet(t *testing.T) {
 				if rep.Changed {
 					t.Error("got a change, want none")
 				}
-				if got, want := rep.Status.Next.Sub(time.Now()), time.Second; got != want {
+				if got, want := time.Until(rep.Status.Next), time.Second; got != want {
 					t.Errorf("got the next look in %v, want %v", got, want)
 				}
 				if got, want := time.Since(rep.Status.Good), 10*time.Second; got != want {
@@ -223,6 +223,34 @@ func TestOneFamilyFails(t *testing.T) {
 		r.next("10.0.0.2:443", "")
 		r.at(11 * time.Second)
 	})
+}
+
+func TestAFamilyThatFailsForLong(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		a    answer
+		want int // looks within 60.5 s from the first failure on
+	}{
+		{"beside fresh addresses of 3 s", a(3, "10.0.0.1"), 22}, // after 1 s, 2 s, then every 3 s
+		{"beside another failure", code(dns.RcodeServerFailure), 6},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startNameServer(t)
+			s.set("A app.test.", a(10, "10.0.0.1"))
+			s.set("AAAA app.test.", records("app.test. 10 IN AAAA 2001:db8::1"))
+			inBubble(t, patient, ask(s), func(t *testing.T, r *run) {
+				r.next("10.0.0.1:443 [2001:db8::1]:443", "")
+				s.set("A app.test.", tt.a)
+				s.set("AAAA app.test.", code(dns.RcodeServerFailure))
+				r.next("10.0.0.1:443 [2001:db8::1]:443", "SERVFAIL")
+				before := s.count("AAAA app.test.") - 1
+				<-time.After(60500 * time.Millisecond)
+				if got := s.count("AAAA app.test.") - before; got != tt.want {
+					t.Errorf("got %d looks, want %d", got, tt.want)
+				}
+			})
+		})
+	}
 }
 
 // TestOneFamilyIsDropped runs in real time, of which it needs FamilyGrace.
@@ -397,4 +425,19 @@ func TestHostsComeFirst(t *testing.T) {
 func nextLook(r *run) time.Time {
 	_, st := r.source.Snapshot()
 	return st.Next
+}
+
+func TestResolvConf(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"nothing", "", "[127.0.0.1:53 [::1]:53] [] ndots 1, 5s, 2 times, rotate false"},
+		{
+			"everything", "nameserver 10.0.0.2\nnameserver fe80::1%eth0\nsearch a.test b.test.\noptions ndots:2 timeout:3 attempts:4 rotate\n",
+			"[10.0.0.2:53 [fe80::1%eth0]:53] [a.test. b.test.] ndots 2, 3s, 4 times, rotate true",
+		},
+		{"too much", "options timeout:900 attempts:90\n# options rotate\nsearch .\n", "[127.0.0.1:53 [::1]:53] [] ndots 1, 30s, 5 times, rotate false"},
+	} {
+		if got := discover.ResolvConf(tt.text); got != tt.want {
+			t.Errorf("%s: got %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
 }

@@ -112,7 +112,7 @@ type Report struct {
 type found struct {
 	backends []Backend     // in any order, perhaps with doubles
 	ttl      time.Duration // 0: the source does not say
-	wait     time.Duration // until the next look if this one was good
+	wait     time.Duration // until the next look at the latest; 0: as after a failure
 	err      error         // why part of the backends are from an earlier look; beside backends
 	note     string
 }
@@ -222,7 +222,11 @@ func (s *Source) learn(f found, err error, now time.Time) (r Report, news bool) 
 	} else {
 		st.Failures++
 		st.Failed++
-		st.Next = now.Add(retryAfter(st.Failures))
+		wait := retryAfter(st.Failures)
+		if f.wait > 0 { // what was good of it is not kept longer for what was not
+			wait = min(wait, f.wait)
+		}
+		st.Next = now.Add(wait)
 	}
 	r.Settings, r.Backends, r.Status = s.settings, s.set, *st
 	return r, r.Changed || errorText(old.Err) != errorText(err) || old.Note != st.Note

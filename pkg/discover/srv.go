@@ -61,8 +61,8 @@ func (l *srvLooker) look(ctx context.Context) (found, error) {
 		if err := t.err(); err != nil {
 			failed = append(failed, fmt.Sprintf("target %s: %v", strings.TrimSuffix(name, "."), err))
 		}
-		if len(t.usable()) > 0 && t.err() == nil {
-			ttl = min(ttl, t.ttl())
+		if t, fresh := t.ttl(); fresh {
+			ttl = min(ttl, t)
 		}
 	}
 	f.backends = weigh(records, targets)
@@ -134,9 +134,7 @@ func additional(targets map[string]addresses, extra []dns.RR) bool {
 	if len(filled) < len(targets) {
 		return false
 	}
-	for name, t := range filled {
-		targets[name] = t
-	}
+	maps.Copy(targets, filled)
 	return true
 }
 

@@ -46,10 +46,10 @@ func (w *watcher) refresh() error {
 		w.pump.Go(func() { w.forward(notify) })
 	}
 	want := []string{filepath.Dir(w.path)}
-	real, err := filepath.EvalSymlinks(w.path)
-	w.linked.Store(err != nil || real != w.path)
-	if err == nil && filepath.Dir(real) != want[0] {
-		want = append(want, filepath.Dir(real))
+	target, err := filepath.EvalSymlinks(w.path)
+	w.linked.Store(err != nil || target != w.path)
+	if err == nil && filepath.Dir(target) != want[0] {
+		want = append(want, filepath.Dir(target))
 	}
 	var failed error
 	for _, dir := range w.watched {
@@ -105,7 +105,7 @@ func (w *watcher) forward(notify *fsnotify.Watcher) {
 
 func (w *watcher) close() {
 	if w.notify != nil {
-		w.notify.Close()
+		_ = w.notify.Close() // has no error that leaves it open
 		w.pump.Wait()
 	}
 }
