@@ -15,12 +15,16 @@ const (
 	halfLifeShift = 33
 
 	// newest is the least that a sample weighs in the average, however soon it
-	// follows the one before.
-	newest = 1.0 / 16
+	// follows the one before. Of a busy backend that is hundreds of samples: with
+	// a livelier average, sessions run from a backend that had one slow answer,
+	// and then from the one they ran to. See docs/balancing.md.
+	newest = 1.0 / 256
 
-	// failure is the least that a failed session counts as, so that a backend
-	// does not shine by refusing at once.
-	failure = time.Second
+	// failure is the least that a failed session counts as, and newestFailure
+	// the least that it weighs, so that a backend does not shine by refusing at
+	// once.
+	failure       = time.Second
+	newestFailure = 1.0 / 16
 )
 
 // timing is what LeastTime knows of a backend: the average in nanoseconds, 0
@@ -43,18 +47,20 @@ func (p *Pool) Observe(b *Backend, r Result) {
 	if s.options.Policy != LeastTime {
 		return
 	}
+	least := newest
 	if r.Err != nil {
-		sample = max(sample, failure)
+		sample, least = max(sample, failure), newestFailure
 	}
-	b.timing.add(int64(sample), s.now())
+	b.timing.add(int64(sample), s.now(), least)
 }
 
-// add takes a sample into the average. Losing a race here costs a sample.
-func (t *timing) add(sample, now int64) {
+// add takes a sample into the average, with no less than the given share. Losing
+// a race here costs a sample.
+func (t *timing) add(sample, now int64, least float64) {
 	old := t.average.Load()
 	next := sample
 	if old > 0 {
-		share := max(1-fade(now-t.stamp.Load()), newest)
+		share := max(1-fade(now-t.stamp.Load()), least)
 		next = old + int64(float64(sample-old)*share)
 	}
 	if t.average.CompareAndSwap(old, max(next, 1)) {
