@@ -1,8 +1,6 @@
 package main
 
 import (
-	"image/color"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -10,12 +8,8 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
-)
 
-const (
-	plotWidth  = 16 * vg.Centimeter
-	plotHeight = 9 * vg.Centimeter
+	"github.com/snicketlb/snicket/benchmarks/internal/chart"
 )
 
 // draw writes a plot for each workload, NAME.svg, and ratios.svg over all of them. A run as another account than root
@@ -33,7 +27,7 @@ func (r *report) draw(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := save(p, filepath.Join(dir, s.Name+suffix)); err != nil {
+		if err := chart.Save(p, filepath.Join(dir, s.Name+suffix)); err != nil {
 			return err
 		}
 	}
@@ -41,12 +35,12 @@ func (r *report) draw(dir string) error {
 	if err != nil || p == nil {
 		return err
 	}
-	return save(p, filepath.Join(dir, "ratios"+suffix))
+	return chart.Save(p, filepath.Join(dir, "ratios"+suffix))
 }
 
 // plot shows every round of every peer as a point, and the median as a bar behind them.
 func (s *section) plot() (*plot.Plot, error) {
-	p := canvas(s.Name+": "+s.What, s.Unit)
+	p := chart.New(s.Name+": "+s.What, s.Unit)
 	var bars plotter.Values
 	var points plotter.XYs
 	var names []string
@@ -62,17 +56,17 @@ func (s *section) plot() (*plot.Plot, error) {
 			points = append(points, plotter.XY{X: float64(x) + shift, Y: sample.Main})
 		}
 	}
-	chart, err := plotter.NewBarChart(bars, plotWidth/vg.Length(2*len(bars)+2))
+	bar, err := plotter.NewBarChart(bars, chart.Width/vg.Length(2*len(bars)+2))
 	if err != nil {
 		return nil, err
 	}
-	chart.Color, chart.LineStyle.Width = pale(), 0
+	bar.Color, bar.LineStyle.Width = chart.Pale(), 0
 	scatter, err := plotter.NewScatter(points)
 	if err != nil {
 		return nil, err
 	}
-	scatter.GlyphStyle = draw.GlyphStyle{Color: dark(), Radius: vg.Points(1.5), Shape: draw.CircleGlyph{}}
-	p.Add(plotter.NewGrid(), chart, scatter)
+	scatter.GlyphStyle = draw.GlyphStyle{Color: chart.Dark(), Radius: vg.Points(1.5), Shape: draw.CircleGlyph{}}
+	p.Add(plotter.NewGrid(), bar, scatter)
 	p.NominalX(names...)
 	p.Y.Min, p.X.Min, p.X.Max = 0, -0.6, float64(len(names))-0.4
 	return p, nil
@@ -106,7 +100,7 @@ func (r *report) overview() (*plot.Plot, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	p := canvas("snicket, ratio to the reference of the same round, 95 % interval", "ratio")
+	p := chart.New("snicket, ratio to the reference of the same round, 95 % interval", "ratio")
 	errors, err := plotter.NewYErrorBars(all)
 	if err != nil {
 		return nil, err
@@ -115,7 +109,7 @@ func (r *report) overview() (*plot.Plot, error) {
 	if err != nil {
 		return nil, err
 	}
-	scatter.GlyphStyle = draw.GlyphStyle{Color: dark(), Radius: vg.Points(2.5), Shape: draw.CircleGlyph{}}
+	scatter.GlyphStyle = draw.GlyphStyle{Color: chart.Dark(), Radius: vg.Points(2.5), Shape: draw.CircleGlyph{}}
 	even, err := plotter.NewLine(plotter.XYs{{X: -0.5, Y: 1}, {X: float64(len(names)) - 0.5, Y: 1}})
 	if err != nil {
 		return nil, err
@@ -126,34 +120,4 @@ func (r *report) overview() (*plot.Plot, error) {
 	p.X.Tick.Label.Rotation, p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = 0.6, draw.XRight, draw.YCenter
 	p.Y.Min, p.X.Min, p.X.Max = 0, -0.6, float64(len(names))-0.4
 	return p, nil
-}
-
-func canvas(title, unit string) *plot.Plot {
-	p := plot.New()
-	p.Title.Text, p.Y.Label.Text = title, unit
-	p.Title.TextStyle.Font.Variant, p.Y.Label.TextStyle.Font.Variant = "Sans", "Sans"
-	p.X.Tick.Label.Font.Variant, p.Y.Tick.Label.Font.Variant = "Sans", "Sans"
-	p.Title.Padding = vg.Points(6)
-	return p
-}
-
-func dark() color.Color { return color.RGBA{R: 0x1f, G: 0x4e, B: 0x79, A: 0xff} }
-func pale() color.Color { return color.RGBA{R: 0xbf, G: 0xd4, B: 0xe8, A: 0xff} }
-
-func save(p *plot.Plot, path string) error {
-	c := vgsvg.New(plotWidth, plotHeight)
-	p.Draw(draw.New(c))
-	return write(c, path)
-}
-
-func write(c *vgsvg.Canvas, path string) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := c.WriteTo(f); err != nil {
-		return err
-	}
-	return f.Close()
 }

@@ -17,6 +17,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
 
+	"github.com/snicketlb/snicket/benchmarks/internal/chart"
+
 	"github.com/snicketlb/snicket/benchmarks/internal/peer"
 	"github.com/snicketlb/snicket/benchmarks/internal/stat"
 	"github.com/snicketlb/snicket/benchmarks/internal/wire"
@@ -187,8 +189,8 @@ func (s *soakReport) plots() ([][]*plot.Plot, error) {
 		if err != nil {
 			return nil, err
 		}
-		line.Color = dark()
-		p := canvas(row.title, row.unit)
+		line.Color = chart.Dark()
+		p := chart.New(row.title, row.unit)
 		p.Add(plotter.NewGrid(), line)
 		p.X.Min, p.Y.Min, p.Y.Max = 0, 0, 1.1*p.Y.Max
 		rows = append(rows, []*plot.Plot{p})
@@ -203,10 +205,10 @@ func (s *soakReport) draw(path string) error {
 	if err != nil {
 		return err
 	}
-	c := vgsvg.New(plotWidth, 2*plotHeight)
+	c := vgsvg.New(chart.Width, 2*chart.Height)
 	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadY: vg.Points(8)}
 	for i, row := range plot.Align(rows, tiles, draw.New(c)) {
 		rows[i][0].Draw(row[0])
 	}
-	return write(c, path)
+	return chart.Write(c, path)
 }
