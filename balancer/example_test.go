@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/snicketlb/snicket/balancer"
 )
@@ -92,4 +95,67 @@ func ExamplePool_SetState() {
 	// Output:
 	// a is ready: a serves
 	// a is down: spare serves
+}
+
+// The same client is given the same backend, by every balancer that has the same
+// backends.
+func ExamplePool_Configure() {
+	specs := []balancer.Spec{{ID: "10.0.1.5:443", Weight: 1}, {ID: "10.0.1.6:443", Weight: 1}, {ID: "10.0.1.7:443", Weight: 1}}
+	for range 2 {
+		p := balancer.New("web")
+		p.Configure(balancer.Options{Policy: balancer.SourceHash})
+		p.Update(specs)
+		slices.Reverse(specs) // the order does not matter
+		for _, client := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
+			b, err := p.Acquire(balancer.Pick{Client: netip.MustParseAddr(client)})
+			if err != nil {
+				fmt.Println(err)
+				return
+			}
+			fmt.Println(client, "is served by", b.ID())
+			p.Release(b, balancer.Result{})
+		}
+	}
+	// Output:
+	// 192.0.2.1 is served by 10.0.1.7:443
+	// 192.0.2.2 is served by 10.0.1.6:443
+	// 192.0.2.3 is served by 10.0.1.5:443
+	// 192.0.2.1 is served by 10.0.1.7:443
+	// 192.0.2.2 is served by 10.0.1.6:443
+	// 192.0.2.3 is served by 10.0.1.5:443
+}
+
+// A session waits for its place, for as long as the caller lets it.
+func ExamplePool_Wait() {
+	p := balancer.New("web")
+	p.Configure(balancer.Options{QueueSize: 100})
+	p.Update([]balancer.Spec{{ID: "a", Weight: 1, MaxConnections: 1}})
+	first, err := p.Acquire(balancer.Pick{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = p.Acquire(balancer.Pick{})
+	fmt.Println(err)
+
+	place := make(chan *balancer.Backend, 1)
+	leave, err := p.Wait(balancer.Pick{}, func(b *balancer.Backend) { place <- b })
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	timeout := time.AfterFunc(time.Minute, func() {
+		if leave() {
+			place <- nil
+		}
+	})
+	p.Release(first, balancer.Result{})
+	if b := <-place; b != nil {
+		timeout.Stop()
+		fmt.Println("served by", b.ID())
+		p.Release(b, balancer.Result{})
+	}
+	// Output:
+	// every ready backend is at its connection limit
+	// served by a
 }

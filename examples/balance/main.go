@@ -1,6 +1,7 @@
 // Balance is a small TCP balancer by packages balancer and health alone: it spreads
-// connections over backends by their number of connections, probes them, and tries
-// the next one when a dial fails.
+// connections over backends by their number of connections, probes them, tries the
+// next one when a dial fails, lets a backend that comes back begin small, and tries
+// all when all are down.
 //
 //	go run ./examples/balance 127.0.0.1:9000 127.0.0.1:9001 127.0.0.1:9002
 //
@@ -47,6 +48,7 @@ type proxy struct {
 
 func run(ctx context.Context, address string, backends []string) error {
 	p := &proxy{pool: balancer.New("example")}
+	p.pool.Configure(balancer.Options{SlowStart: 30 * time.Second, PanicBelow: 0.01})
 	p.checker = health.NewChecker(p.report, health.CheckerOptions{})
 	var specs []balancer.Spec
 	var targets []health.Target
@@ -84,7 +86,7 @@ func (p *proxy) report(t health.Transition) {
 	if t.To == health.Down {
 		state = balancer.Down
 	}
-	p.pool.SetState(t.ID, state)
+	p.pool.Mark(t.ID, balancer.Down, state == balancer.Down)
 	if t.Err != nil {
 		fmt.Println(t.ID, "is", state, "because", t.Err)
 		return
