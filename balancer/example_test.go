@@ -106,7 +106,7 @@ func ExamplePool_Configure() {
 		p.Configure(balancer.Options{Policy: balancer.SourceHash})
 		p.Update(specs)
 		slices.Reverse(specs) // the order does not matter
-		for _, client := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
+		for _, client := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.8"} {
 			b, err := p.Acquire(balancer.Pick{Client: netip.MustParseAddr(client)})
 			if err != nil {
 				fmt.Println(err)
@@ -119,10 +119,12 @@ func ExamplePool_Configure() {
 	// Output:
 	// 192.0.2.1 is served by 10.0.1.7:443
 	// 192.0.2.2 is served by 10.0.1.6:443
-	// 192.0.2.3 is served by 10.0.1.5:443
+	// 192.0.2.3 is served by 10.0.1.7:443
+	// 192.0.2.8 is served by 10.0.1.5:443
 	// 192.0.2.1 is served by 10.0.1.7:443
 	// 192.0.2.2 is served by 10.0.1.6:443
-	// 192.0.2.3 is served by 10.0.1.5:443
+	// 192.0.2.3 is served by 10.0.1.7:443
+	// 192.0.2.8 is served by 10.0.1.5:443
 }
 
 // A session waits for its place, for as long as the caller lets it.

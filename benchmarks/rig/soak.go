@@ -18,7 +18,6 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 
 	"github.com/snicketlb/snicket/benchmarks/internal/chart"
-
 	"github.com/snicketlb/snicket/benchmarks/internal/peer"
 	"github.com/snicketlb/snicket/benchmarks/internal/stat"
 	"github.com/snicketlb/snicket/benchmarks/internal/wire"
