@@ -11,7 +11,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"sync"
+	"syscall"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -50,14 +53,15 @@ func (p Probe) Probe(ctx context.Context) (health.Observation, error) {
 		return o, err
 	}
 	defer conn.Close()
-	client, err := p.client(conn)
+	broken := &noting{Conn: conn}
+	client, err := p.client(broken)
 	if err != nil {
 		return o, fmt.Errorf("request: %w", err)
 	}
 	defer client.Close()
 	answer, err := healthpb.NewHealthClient(client).Check(ctx, &healthpb.HealthCheckRequest{Service: p.Service})
 	if err != nil {
-		return o, p.explain(ctx, err)
+		return o, p.explain(ctx, err, broken.noted())
 	}
 	if answer.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 		return o, fmt.Errorf("%s is %s, want SERVING", p.service(), answer.GetStatus())
@@ -134,8 +138,9 @@ func (p *Probe) service() string {
 	return fmt.Sprintf("service %q", p.Service)
 }
 
-// explain turns the error of a call into the operator's words.
-func (p *Probe) explain(ctx context.Context, err error) error {
+// explain turns the error of a call, and of its connection if that broke, into the
+// operator's words.
+func (p *Probe) explain(ctx context.Context, err, broken error) error {
 	s := status.Convert(err)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), s.Code() == codes.DeadlineExceeded:
@@ -146,8 +151,49 @@ func (p *Probe) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%s is not known to the backend", p.service())
 	case s.Code() == codes.Unimplemented:
 		return errors.New("the backend has no grpc.health.v1.Health")
+	case errors.Is(broken, io.EOF), errors.Is(broken, syscall.EPIPE):
+		return errors.New("response: connection closed by the backend")
+	}
+	if errno, ok := errors.AsType[syscall.Errno](broken); ok {
+		return fmt.Errorf("response: %w", errno)
 	}
 	return fmt.Errorf("response: %s: %s", s.Code(), brief(s.Message()))
+}
+
+// noting is a connection that notes the first error met on it: the library tells of
+// it in words only.
+type noting struct {
+	net.Conn
+	mu  sync.Mutex // guards err
+	err error
+}
+
+// Read implements net.Conn.
+func (c *noting) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.note(err)
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *noting) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.note(err)
+	return n, err
+}
+
+func (c *noting) note(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+func (c *noting) noted() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
 }
 
 // brief cuts a text that may quote what a backend sent.
