@@ -77,7 +77,7 @@ func (b *Ejectable) Ejected() bool { return b != nil && b.out.Load() }
 
 // SetReady says whether the backend would be used if it were not ejected: that its
 // probes take it for up or unknown, and no operator took it out. It is ready until
-// it is said to be not.
+// it is said to be not; while it is not it needs no ejection and gets none.
 func (b *Ejectable) SetReady(ready bool) {
 	if b == nil {
 		return
@@ -164,8 +164,8 @@ func (b *Ejectable) decay(now time.Time, o *EjectOptions) {
 	}
 }
 
-// spares reports whether b may be ejected: enough others are in use, and one of
-// them is ready. The caller holds the ejector's mu.
+// spares reports whether b may be ejected: it is in use itself, enough others are
+// not ejected, and one of them is ready. The caller holds the ejector's mu.
 func (p *ejectPool) spares(b *Ejectable, most float64) bool {
 	ejected, ready := 1, 0
 	for _, other := range p.backends {
@@ -178,7 +178,7 @@ func (p *ejectPool) spares(b *Ejectable, most float64) bool {
 		}
 	}
 	const rounding = 1e-9 // 0.29 of 100 is 29
-	return ready > 0 && float64(ejected) <= most*float64(len(p.backends))+rounding
+	return b.ready && ready > 0 && float64(ejected) <= most*float64(len(p.backends))+rounding
 }
 
 // length returns how long an ejection of a level lasts.

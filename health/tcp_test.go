@@ -19,6 +19,8 @@ import (
 const (
 	long  = 10 * time.Second // for what does not wait for it
 	short = 60 * time.Millisecond
+
+	partly = long + 1 // for an answer that comes in part: see once
 )
 
 func TestTCP(t *testing.T) {
