@@ -2,6 +2,7 @@ package sni_test
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"testing"
 
@@ -49,6 +50,45 @@ func TestParserAllocs(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestNames holds that a name that comes again costs nothing, and that names
+// which fall together are told apart.
+func TestNames(t *testing.T) {
+	var names sni.Names
+	var p, q sni.Parser
+	p.Remember(&names)
+	q.Remember(&names)
+	streams := [][]byte{hello(t, "one-record"), hello(t, "name-upper-case")}
+	checkAllocs(t, 0, func() {
+		for _, parser := range []*sni.Parser{&p, &q} {
+			parser.Reset(0)
+			if _, err := parser.Parse(streams[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	for i := range 1000 {
+		m := modern(fmt.Sprintf("host-%d.test", i%300))
+		p.Reset(0)
+		h, err := p.Parse(record(22, 0x0301, m.bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("host-%d.test", i%300); h.ServerName != want {
+			t.Fatalf("got %q, want %q", h.ServerName, want)
+		}
+	}
+	for _, stream := range streams {
+		want, err := sni.Parse(stream, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Reset(0)
+		if h, _ := p.Parse(stream); h.ServerName != want.ServerName {
+			t.Errorf("got %q, want %q", h.ServerName, want.ServerName)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func (p *Parser) decodeExtension(typ uint16, data cursor) (err error) {
 	h := &p.hello
 	switch typ {
 	case extServerName:
-		h.ServerName, err = decodeServerName(data)
+		h.ServerName, err = p.decodeServerName(data)
 	case extALPN:
 		h.ALPN, err = p.decodeALPN(data)
 	case extSupportedVersions:
@@ -81,7 +81,13 @@ func (p *Parser) decodeExtension(typ uint16, data cursor) (err error) {
 // vectorOfUint16 decodes an extension that is one vector of uint16 values, with a length
 // of width bytes.
 func (p *Parser) vectorOfUint16(what string, width int, data cursor) ([]uint16, error) {
-	list, err := data.vector(what, width)
+	var list cursor
+	var err error
+	if width == 1 {
+		list, err = data.vector8(what)
+	} else {
+		list, err = data.vector16(what)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +100,7 @@ func (p *Parser) vectorOfUint16(what string, width int, data cursor) ([]uint16, 
 // decodeServerName returns the host_name of a ServerNameList, normalised. Names of other
 // types are skipped: RFC 6066 §3 has each begin with a 16-bit length so that
 // servers can.
-func decodeServerName(data cursor) (string, error) {
+func (p *Parser) decodeServerName(data cursor) (string, error) {
 	list, err := data.vector16("server_name")
 	if err != nil {
 		return "", err
@@ -128,7 +134,7 @@ func decodeServerName(data cursor) (string, error) {
 	if host == nil {
 		return "", nil
 	}
-	return normalServerName(host)
+	return p.normalServerName(host)
 }
 
 // decodeALPN decodes a ProtocolNameList. Well-known names cost nothing; the

@@ -1,6 +1,9 @@
 package sni
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // decode reads a whole ClientHello with its header (RFC 8446 §4.1.2):
 //
@@ -66,10 +69,12 @@ func (p *Parser) uint16s(what string, s cursor) ([]uint16, error) {
 		return nil, fmt.Errorf("%w: %s of %d bytes, an odd number", ErrLength, what, len(s))
 	}
 	start := len(p.words)
-	for ; len(s) > 0; s = s[2:] {
-		p.words = append(p.words, uint16(s[0])<<8|uint16(s[1]))
+	p.words = slices.Grow(p.words, len(s)/2)[:start+len(s)/2]
+	list := p.words[start:len(p.words):len(p.words)]
+	for i := range list {
+		list[i] = uint16(s[2*i])<<8 | uint16(s[2*i+1])
 	}
-	return p.words[start:len(p.words):len(p.words)], nil
+	return list, nil
 }
 
 // cursor is the unread rest of a message or of a vector in it. Its methods
@@ -79,28 +84,35 @@ type cursor []byte
 // take reads n bytes.
 func (c *cursor) take(what string, n int) (cursor, error) {
 	if n > len(*c) {
-		return nil, fmt.Errorf("%w: %s of %d bytes, %d left", ErrLength, what, n, len(*c))
+		return nil, tooShort(what, n, len(*c))
 	}
 	s := (*c)[:n]
 	*c = (*c)[n:]
 	return s, nil
 }
 
-// vector reads a vector with a length of width bytes.
-func (c *cursor) vector(what string, width int) (cursor, error) {
-	length, err := c.take(what, width)
+// tooShort is apart so that take is inlined.
+func tooShort(what string, n, left int) error {
+	return fmt.Errorf("%w: %s of %d bytes, %d left", ErrLength, what, n, left)
+}
+
+// vector8 reads a vector with a length of one byte.
+func (c *cursor) vector8(what string) (cursor, error) {
+	n, err := c.take(what, 1)
 	if err != nil {
 		return nil, err
 	}
-	n := 0
-	for _, b := range length {
-		n = n<<8 | int(b)
-	}
-	return c.take(what, n)
+	return c.take(what, int(n[0]))
 }
 
-func (c *cursor) vector8(what string) (cursor, error)  { return c.vector(what, 1) }
-func (c *cursor) vector16(what string) (cursor, error) { return c.vector(what, 2) }
+// vector16 reads a vector with a length of two bytes.
+func (c *cursor) vector16(what string) (cursor, error) {
+	n, err := c.take(what, 2)
+	if err != nil {
+		return nil, err
+	}
+	return c.take(what, int(n[0])<<8|int(n[1]))
+}
 
 // end checks that nothing is left behind what.
 func (c *cursor) end(what string) error {

@@ -82,8 +82,31 @@ func quote[S string | []byte](name S) string {
 	return strconv.Quote(string(name))
 }
 
-// normalServerName returns a host_name as Hello has it, with one allocation.
-func normalServerName(host []byte) (string, error) {
+// Names remembers server names, so that one that comes again costs no memory of its
+// own: the strings of all its hellos are one. It holds a few dozen, the latest of
+// those that fall together, whatever is asked of it. The zero value is ready. It may
+// be shared by Parsers that are used from one goroutine at a time.
+type Names struct{ recent [64]string }
+
+// of returns name as a string. Who makes the places of names meet gains nothing but
+// an allocation each.
+func (n *Names) of(name []byte) string {
+	if n == nil {
+		return string(name)
+	}
+	h := uint(len(name))
+	for _, c := range name {
+		h = h*31 + uint(c)
+	}
+	place := &n.recent[h%uint(len(n.recent))]
+	if *place != string(name) {
+		*place = string(name)
+	}
+	return *place
+}
+
+// normalServerName returns a host_name as Hello has it, with one allocation at most.
+func (p *Parser) normalServerName(host []byte) (string, error) {
 	if n := len(host) - 1; host[n] == '.' {
 		host = host[:n]
 	}
@@ -94,7 +117,7 @@ func normalServerName(host []byte) (string, error) {
 	for i, c := range host {
 		buf[i] = lower(c)
 	}
-	return string(buf[:len(host)]), nil
+	return p.names.of(buf[:len(host)]), nil
 }
 
 func lower(c byte) byte {

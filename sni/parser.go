@@ -36,8 +36,8 @@ const (
 // A hello in one record, the usual case, is decoded in place once the record is
 // complete. One that spans records is gathered in a buffer that grows with the
 // bytes received, never with a length only announced. A Parser allocates nothing
-// but the server name once its buffers have grown. It must not be copied after
-// first use, and is not safe for concurrent use.
+// but the server name once its buffers have grown (see Remember). It must not be copied
+// after first use, and is not safe for concurrent use.
 type Parser struct {
 	limit int    // as Reset got it
 	off   int    // bytes of the stream in records taken
@@ -46,12 +46,17 @@ type Parser struct {
 	done  bool
 	err   error // once refused
 	hello Hello
+	names *Names // may be nil
 
 	// what the slices of hello are made of
 	words   []uint16
 	alpn    []string
 	session [32]byte
 }
+
+// Remember has p take the strings of server names from n, where they are; nil is
+// nowhere. Reset does not change it.
+func (p *Parser) Remember(n *Names) { p.names = n }
 
 // Reset forgets the hello, which ends the life of its slices, and keeps the
 // buffers unless they have grown unusually large. limit is the size in bytes
