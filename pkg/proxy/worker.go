@@ -33,6 +33,7 @@ type worker struct {
 
 	parser  *sni.Parser // for first reads that hold a whole hello
 	parsers []*sni.Parser
+	names   sni.Names
 	prints  *fingerprints
 	header  []byte // scratch for PROXY headers
 
@@ -48,11 +49,18 @@ type outcomeCounts [Outcomes]atomic.Uint64
 func newWorker(p *Proxy, l *loop.Loop, id SessionID, pipes int) *worker {
 	w := &worker{
 		p: p, l: l, env: relay.NewEnv(pipes), id: id, records: newRing(), done: make(chan struct{}),
-		parser: new(sni.Parser), prints: newFingerprints(p.o.Access != nil),
+		prints: newFingerprints(p.o.Access != nil),
 	}
+	w.parser = w.newParser()
 	w.tls = terminate.NewEnv(w.env, w.offload)
 	w.shakes.init(l)
 	return w
+}
+
+func (w *worker) newParser() *sni.Parser {
+	p := new(sni.Parser)
+	p.Remember(&w.names)
+	return p
 }
 
 // get makes a session, empty but for its opening.
@@ -102,7 +110,7 @@ func (w *worker) takeParser() *sni.Parser {
 		w.parser = w.parsers[n-1]
 		w.parsers = w.parsers[:n-1]
 	} else {
-		w.parser = new(sni.Parser)
+		w.parser = w.newParser()
 	}
 	return begun
 }
