@@ -25,6 +25,10 @@ type acceptor struct {
 	socks *sockets
 	fd    int
 	tok   loop.Token // NoToken while it rests
+	// want is how many connections a turn expects to find. It doubles when it
+	// finds as many, so that a flood is taken in batches, and the usual turn does
+	// not ask an empty queue: what is left asks again by itself.
+	want int
 	// retiring lets in what the queue still holds though the process is full:
 	// those clients were promised a connection, and closing would reset them.
 	retiring bool
@@ -33,7 +37,7 @@ type acceptor struct {
 
 // adopt starts accepting on a new socket.
 func (w *worker) adopt(s *sockets, fd int) {
-	a := &acceptor{w: w, socks: s, fd: fd}
+	a := &acceptor{w: w, socks: s, fd: fd, want: 1}
 	w.acceptors = append(w.acceptors, a)
 	if !w.full {
 		a.resume()
@@ -69,8 +73,14 @@ func (w *worker) retire(s *sockets, drain time.Duration) {
 	}
 }
 
-// Ready accepts what waits, up to the batch.
-func (a *acceptor) Ready(loop.Events) { a.acceptBatch() }
+// Ready accepts what waits, as far as it expects any.
+func (a *acceptor) Ready(loop.Events) {
+	if n, more := a.accept(a.want); more {
+		a.want = min(max(2*n, 1), acceptBatch)
+	} else {
+		a.want = max(n, 1)
+	}
+}
 
 // Expired ends a rest.
 func (a *acceptor) Expired(time.Duration) {
@@ -79,23 +89,32 @@ func (a *acceptor) Expired(time.Duration) {
 	}
 }
 
-// acceptBatch reports whether the queue may hold more.
+// acceptBatch accepts what waits, up to the batch, and reports whether the queue
+// may hold more.
 func (a *acceptor) acceptBatch() bool {
+	_, more := a.accept(acceptBatch)
+	return more
+}
+
+// accept takes up to most connections off the queue. It tells how many it took,
+// and whether there may be more.
+func (a *acceptor) accept(most int) (taken int, more bool) {
 	w, p := a.w, a.w.p
 	live := p.live.Load()
-	for range acceptBatch {
+	for range most {
 		limit := live.limits.MaxConnections
 		if a.retiring {
 			limit = 0
 		}
 		if !p.enter(limit) {
 			w.stopAccepting()
-			return false
+			return taken, false
 		}
 		fd, peer, errno := loop.Accept(a.fd)
 		switch errno {
 		case 0:
 			w.begin(a, live, fd, peer)
+			taken++
 			continue
 		case unix.EAGAIN:
 		case unix.ECONNABORTED, unix.EPROTO, unix.EPERM, unix.ENETDOWN, unix.EHOSTDOWN,
@@ -109,9 +128,9 @@ func (a *acceptor) acceptBatch() bool {
 			p.o.Log.Warn("accepting pauses", slog.String("address", a.socks.address), slog.Any("error", errno))
 		}
 		p.left()
-		return false
+		return taken, false
 	}
-	return true
+	return taken, true
 }
 
 func (a *acceptor) resume() {
