@@ -20,15 +20,16 @@ type table struct {
 // times the number of backends. They are few, and the steps between them large,
 // because a table of another size has nothing in common with the former one. The
 // first two are the paper's.
-var tableSizes = [...]int{65_537, 655_373, 6_553_577}
+func tableSizes() [3]int { return [...]int{65_537, 655_373, 6_553_577} }
 
 func tableSize(backends int) int {
-	for _, n := range tableSizes {
+	sizes := tableSizes()
+	for _, n := range sizes {
 		if n >= 100*backends {
 			return n
 		}
 	}
-	return tableSizes[len(tableSizes)-1]
+	return sizes[len(sizes)-1]
 }
 
 // tableLocked returns the table of a tier, the former one if nothing that it
