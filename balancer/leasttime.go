@@ -6,12 +6,9 @@ import (
 )
 
 const (
-	// halfLife is how long an average takes to lose half its weight: against
-	// newer samples, and, when none comes because its backend is avoided,
-	// against nothing, so that a slow backend is tried again. It is 2^33 ns,
-	// about 8.6 s.
-	halfLife = time.Duration(1 << halfLifeShift)
-
+	// 2^halfLifeShift ns, about 8.6 s, is how long an average takes to lose half
+	// its weight: against newer samples, and, when none comes because its backend
+	// is avoided, against nothing, so that a slow backend is tried again.
 	halfLifeShift = 33
 
 	// newest is the least that a sample weighs in the average, however soon it

@@ -3,6 +3,7 @@ package balancer
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -33,26 +34,24 @@ const (
 	LeastTime
 )
 
-// policies are the names, by Policy.
-var policies = [...]string{"least-connections", "round-robin", "random-two", "source-hash", "sni-hash", "least-time"}
-
-// Policies returns the names of all policies, the default first.
-func Policies() []string { return append([]string(nil), policies[:]...) }
+// Policies returns the names of all policies, by Policy and so the default
+// first.
+func Policies() []string {
+	return []string{"least-connections", "round-robin", "random-two", "source-hash", "sni-hash", "least-time"}
+}
 
 // ParsePolicy returns the policy of that name.
 func ParsePolicy(name string) (Policy, error) {
-	for i, p := range policies {
-		if p == name {
-			return Policy(i), nil
-		}
+	if i := slices.Index(Policies(), name); i >= 0 {
+		return Policy(i), nil
 	}
-	return 0, fmt.Errorf("policy %q, want one of %q", name, policies)
+	return 0, fmt.Errorf("policy %q, want one of %q", name, Policies())
 }
 
 // String returns the name that ParsePolicy takes.
 func (p Policy) String() string {
-	if int(p) < len(policies) {
-		return policies[p]
+	if names := Policies(); int(p) < len(names) {
+		return names[p]
 	}
 	return fmt.Sprintf("Policy(%d)", uint8(p))
 }
@@ -109,7 +108,7 @@ type Panic struct {
 }
 
 func (o Options) withDefaults() Options {
-	if int(o.Policy) >= len(policies) {
+	if o.Policy > LeastTime {
 		o.Policy = LeastConnections
 	}
 	o.SlowStart = max(o.SlowStart, 0)

@@ -225,8 +225,8 @@ func (p *Pool) SetState(id string, s State) bool {
 
 // SetWeight gives the backend with the given ID the weight n instead of its
 // declared one, until a negative n gives that back, and reports whether the
-// pool has such a backend. Updates leave it as it is. Weight 0 takes new
-// sessions from it.
+// pool has such a backend. Updates leave it as it is; only a backend that leaves
+// the pool loses it, as it does its share. Weight 0 takes new sessions from it.
 func (p *Pool) SetWeight(id string, n int) bool {
 	return p.change(id, func(b *Backend) bool {
 		n := int64(min(max(n, -1), maxWeight))
