@@ -148,7 +148,7 @@ func bursts(t *testing.T, policy balancer.Policy, weights []int, seed uint64, go
 // Round robin is exact also when many goroutines pick at once: whoever moves a
 // turn has it.
 func TestRoundRobinIsExactUnderConcurrency(t *testing.T) {
-	const goroutines, each, backends = 8, 5000, 10
+	const goroutines, each, backends = 8, 20_000, 64
 	p := newPool(t, equal(backends)...)
 	p.Configure(balancer.Options{Policy: balancer.RoundRobin})
 	var wg sync.WaitGroup

@@ -181,6 +181,30 @@ func TestChangesServeTheQueue(t *testing.T) {
 	}
 }
 
+// A session that arrives when a place is free already, and nobody has served the
+// queue yet, serves it first. OnPanic is called at such a moment.
+func TestNobodyOvertakesTheQueue(t *testing.T) {
+	l := newLine(t, 9, capped("a", 1), capped("b", 1), capped("c", 1))
+	p := l.pool
+	p.Mark("c", balancer.Down, true)
+	acquire(t, p)
+	acquire(t, p)
+	panics := 0
+	p.Configure(balancer.Options{QueueSize: 9, PanicBelow: 0.5, OnPanic: func(balancer.Panic) {
+		panics++
+		if b, err := p.Acquire(balancer.Pick{}); !errors.Is(err, balancer.ErrFull) {
+			t.Errorf("a session overtook the queue: %v, %v", b, err)
+		}
+	}})
+	l.wait("first")
+	l.want("", 1)
+	p.Mark("b", balancer.Down, true) // one ready of three: c is tried
+	l.want("first:c", 0)
+	if panics != 1 {
+		t.Errorf("%d panics, want 1", panics)
+	}
+}
+
 // The timeout is the caller's: a timer that cancels. Whoever's timer comes too
 // late has a backend, and nobody loses a place.
 func TestQueueTimeouts(t *testing.T) {

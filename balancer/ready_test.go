@@ -210,6 +210,7 @@ func TestPanic(t *testing.T) {
 		want    string // who is tried
 		panics  bool
 		reports string
+		members int // if it is not as many as are tried first
 	}{
 		{name: "never", specs: primaries(2), marks: "down:b0 down:b1"},
 		{name: "all down", specs: primaries(2), below: 0.01, marks: "down:b0 down:b1", want: "b0 b1", panics: true, reports: "on -1 0/2"},
@@ -221,7 +222,8 @@ func TestPanic(t *testing.T) {
 		{name: "all drain", specs: primaries(2), below: 1, marks: "drain:b0 drain:b1"},
 		{name: "weight 0 is not tried", specs: []balancer.Spec{{ID: "a", Weight: 1}, {ID: "z"}}, below: 0.5, marks: "down:a down:z", want: "a", panics: true, reports: "on -1 0/1"},
 		{name: "a backup is ready", specs: primaries(2, spare), below: 0.5, marks: "down:b0 down:b1", want: "spare"},
-		{name: "the backup is down too", specs: primaries(2, spare), below: 0.5, marks: "down:b0 down:b1 down:spare", want: "b0 b1", panics: true, reports: "on -1 0/3"},
+		{name: "the backup is down too", specs: primaries(2, spare), below: 0.5, marks: "down:b0 down:b1 down:spare", want: "b0 b1", panics: true, reports: "on -1 0/3", members: 3},
+		{name: "a tier in panic opens no other", specs: primaries(3, spare), below: 0.5, marks: "down:spare down:b0 down:b1", want: "b0 b1 b2", panics: true, reports: "on 0 1/3", members: 3},
 		{name: "a backup that is down does not count", specs: primaries(2, spare), below: 0.6, marks: "down:spare", want: "b0 b1"},
 		{name: "over", specs: primaries(2), below: 0.5, marks: "down:b0 down:b1 ready:b0", want: "b0", reports: "on -1 0/2, off 0 1/2"},
 		{name: "empty pool", below: 1},
@@ -263,6 +265,9 @@ func TestPanic(t *testing.T) {
 				}
 				if got := strings.Join(slices.Sorted(maps.Keys(seen)), " "); got != tt.want {
 					t.Errorf("sessions went to %q, want %q", got, tt.want)
+				}
+				if got := p.Ready(); tt.members > 0 && got != tt.members {
+					t.Errorf("%d may be picked, want %d", got, tt.members)
 				}
 				if got := strings.Join(reports, ", "); got != tt.reports {
 					t.Errorf("reported %q, want %q", got, tt.reports)
