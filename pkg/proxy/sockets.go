@@ -137,7 +137,7 @@ func (s *sockets) listen() error {
 		if i > 0 && s.shared {
 			break
 		}
-		if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+		if err := unix.Listen(fd, backlog); err != nil {
 			errs = append(errs, fmt.Errorf("listen on %s: %w", s.address, err))
 		}
 	}
