@@ -65,6 +65,9 @@ func (s *session) finish() {
 	if s.phase == inLinger {
 		w.lingers.remove(s)
 	}
+	if s.watched {
+		w.marked.remove(s)
+	}
 	r := &Record{BytesIn: s.relay.Bytes(relay.Client), BytesOut: s.relay.Bytes(relay.Backend), Handshake: -1}
 	if s.term != nil {
 		s.term.finish(r)

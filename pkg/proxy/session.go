@@ -52,6 +52,7 @@ type session struct {
 	half      bool // one way has ended: fin counts, not idle
 	queued    bool // on the loop's ready list
 	armed     bool // the backend's keepalive is
+	watched   bool // among the loop's marked
 	gotBytes  bool
 	addrHeld  bool // counted for its address
 	routeHeld bool // counted for its route
@@ -257,6 +258,9 @@ func (s *session) pump() {
 		s.cut()
 		return
 	case relay.Waiting:
+		if !s.watched && s.relay.Marked() {
+			s.w.marked.add(s)
+		}
 	}
 	if !s.half && s.relay.HalfEnded() {
 		s.half = true

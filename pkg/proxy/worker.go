@@ -30,6 +30,7 @@ type worker struct {
 	openings []*opening
 	lingers  lingerQueue
 	shakes   shakeQueue
+	marked   markedList
 
 	parser  *sni.Parser // for first reads that hold a whole hello
 	parsers []*sni.Parser
@@ -54,6 +55,7 @@ func newWorker(p *Proxy, l *loop.Loop, id SessionID, pipes int) *worker {
 	w.parser = w.newParser()
 	w.tls = terminate.NewEnv(w.env, w.offload)
 	w.shakes.init(l)
+	w.marked.l = l
 	return w
 }
 

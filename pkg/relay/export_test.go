@@ -8,6 +8,8 @@ const (
 	TurnBytes = turnBytes
 	ChunkSize = chunkSize
 	PipePause = pipePause
+	MarkAfter = markAfter
+	MarkBytes = markBytes
 )
 
 // Bulk reports whether what comes from s is spliced.

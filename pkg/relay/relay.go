@@ -81,6 +81,10 @@ type way struct {
 	bulk  bool    // spliced, not copied
 	done  bool
 	whole bool // done by the sender's FIN, all before it handed on
+
+	marked bool // the sender's events are held back; see mark
+	shy    bool // and are not to be again
+	flowed bool // while marked: bytes have come since the last Doubt
 }
 
 // A Relay is one session's pair of ways. The zero value is ready for Start. It
@@ -262,6 +266,9 @@ func (r *Relay) splice(env *Env, s Side, size int) int {
 			return 0
 		}
 		r.ended(s, errno)
+		if w.bulk && !w.done {
+			r.mark(s)
+		}
 		return 0
 	}
 	r.got(s, n)
@@ -352,8 +359,14 @@ func (r *Relay) drop(env *Env, w *way) {
 	}
 }
 
-// Close gives all that is still held back to env. The sockets are not touched.
+// Close gives all that is still held back to env. The sockets are left as they were
+// found.
 func (r *Relay) Close(env *Env) {
+	for s := range r.ways {
+		if r.ways[s].marked {
+			r.unmark(Side(s))
+		}
+	}
 	r.drop(env, &r.ways[Client])
 	r.drop(env, &r.ways[Backend])
 }
@@ -387,7 +400,7 @@ func (r *Relay) FirstEnd() (Side, bool) { return r.early, r.ways[r.early].whole 
 
 // got notes n bytes read from s.
 func (r *Relay) got(s Side, n int) {
-	r.moved = true
+	r.moved, r.ways[s].flowed = true, true
 	if s == Backend && r.ways[Client].whole {
 		r.late = uint16(min(int(r.late)+n, math.MaxUint16))
 	}
