@@ -196,7 +196,7 @@ func (c *connector) drain(events []syscall.EpollEvent) bool {
 				continue
 			}
 			p.timer.Stop() // or expire finds nothing
-			c.done(p.attempt, p.attempt.direct.finish(p.fd, pendingError(p.fd)))
+			c.done(p.attempt, p.direct.finish(p.fd, pendingError(p.fd)))
 			c.wait.Done()
 		}
 	}

@@ -27,7 +27,7 @@ func TestBackendProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Println(ln.Addr())
+	fmt.Fprintln(os.Stdout, ln.Addr())
 	go func() {
 		os.Stdin.Read(make([]byte, 1)) // ends with the parent
 		ln.Close()

@@ -34,7 +34,7 @@ func (p TLS) Probe(ctx context.Context) (Observation, error) {
 // probe over TLS, for those that are made elsewhere. The caller closes the
 // connection; the Observation counts also beside an error.
 func (p TLS) Connect(ctx context.Context) (*tls.Conn, Observation, error) {
-	raw, err := p.TCP.connect(ctx)
+	raw, err := p.connect(ctx)
 	if err != nil {
 		return nil, Observation{}, err
 	}

@@ -76,18 +76,25 @@ func TestCertificateWarnings(t *testing.T) {
 		{"over", valid(-3 * day), nil, -3, []string{"certificate expired 3 days ago"}},
 		{"not yet", early, nil, 90, []string{"certificate not valid before 2026-03-10T13:00:00Z"}},
 		{
-			"another name", valid(90 * day), []string{"a.test", "b.test", "*.c.test"}, 90,
+			"another name", valid(90 * day),
+			[]string{"a.test", "b.test", "*.c.test"},
+			90,
 			[]string{"certificate is valid for a.test, not for b.test, *.c.test"},
 		},
 		{
-			"both", valid(day), []string{"b.test", "c.test", "d.test", "e.test", "f.test", "g.test", "h.test"}, 1,
+			"both", valid(day),
+			[]string{"b.test", "c.test", "d.test", "e.test", "f.test", "g.test", "h.test"},
+			1,
 			[]string{
 				"certificate expires in 1 day",
 				"certificate is valid for a.test, not for b.test, c.test, d.test, e.test, f.test and 2 more",
 			},
 		},
 		{
-			"no name", health.Certificate{NotAfter: now.Add(90 * day)}, []string{"a.test"}, 90,
+			"no name",
+			health.Certificate{NotAfter: now.Add(90 * day)},
+			[]string{"a.test"},
+			90,
 			[]string{"certificate is valid for no name, not for a.test"},
 		},
 	} {
@@ -137,7 +144,7 @@ func TestCertificateChanged(t *testing.T) {
 
 func TestCoalescing(t *testing.T) {
 	routes := func(s string) (out []health.HostPool) {
-		for _, pair := range strings.Fields(s) {
+		for pair := range strings.FieldsSeq(s) {
 			host, pool, _ := strings.Cut(pair, "=")
 			out = append(out, health.HostPool{Host: host, Pool: pool})
 		}
@@ -150,24 +157,29 @@ func TestCoalescing(t *testing.T) {
 	}{
 		{"each its own", "a.test=A b.test=B", map[string][]string{"A": {"a.test"}, "B": {"b.test"}}, nil},
 		{
-			"one for both", "a.test=A b.test=B", map[string][]string{"A": {"a.test", "B.test"}, "B": {"b.test"}},
+			"one for both", "a.test=A b.test=B",
+			map[string][]string{"A": {"a.test", "B.test"}, "B": {"b.test"}},
 			[]string{"A b.test b.test B"},
 		},
 		{
-			"a wildcard over an exact host", "*.x.test=A api.x.test=B x.test=C", map[string][]string{"A": {"*.x.test"}},
+			"a wildcard over an exact host", "*.x.test=A api.x.test=B x.test=C",
+			map[string][]string{"A": {"*.x.test"}},
 			[]string{"A *.x.test api.x.test B"},
 		},
 		{
-			"a wildcard over the rest", "www.x.test=A *.x.test=B", map[string][]string{"A": {"*.x.test"}},
+			"a wildcard over the rest", "www.x.test=A *.x.test=B",
+			map[string][]string{"A": {"*.x.test"}},
 			[]string{"A *.x.test *.x.test B"},
 		},
 		{
-			"a wildcard over a deep pattern", "www.x.test=A **.test=B", map[string][]string{"A": {"*.x.test"}},
+			"a wildcard over a deep pattern", "www.x.test=A **.test=B",
+			map[string][]string{"A": {"*.x.test"}},
 			[]string{"A *.x.test **.test B"},
 		},
 		{
 			"the most specific pattern decides", "w.x.test=A *.x.test=A **.x.test=B **.test=C *=D",
-			map[string][]string{"A": {"w.x.test", "*.x.test"}}, nil,
+			map[string][]string{"A": {"w.x.test", "*.x.test"}},
+			nil,
 		},
 		{
 			"an exact name under patterns", "w.x.test=A **.x.test=B *=C",
@@ -177,7 +189,8 @@ func TestCoalescing(t *testing.T) {
 		{"a name that goes nowhere", "a.test=A", map[string][]string{"A": {"a.test", "b.test", "*.c.test"}}, nil},
 		{"a host with several routes", "a.test=A b.test=B b.test=A", map[string][]string{"A": {"b.test"}}, nil},
 		{
-			"two names over one host", "a.test=A b.x.test=B", map[string][]string{"A": {"b.x.test", "*.x.test"}},
+			"two names over one host", "a.test=A b.x.test=B",
+			map[string][]string{"A": {"b.x.test", "*.x.test"}},
 			[]string{"A *.x.test b.x.test B"},
 		},
 		{"a wildcard is one label", "a.test=A b.c.x.test=B", map[string][]string{"A": {"*.x.test"}}, nil},

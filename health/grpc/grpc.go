@@ -58,7 +58,7 @@ func (p Probe) Probe(ctx context.Context) (health.Observation, error) {
 	if err != nil {
 		return o, fmt.Errorf("request: %w", err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }() // of its one connection, which is done with
 	answer, err := healthpb.NewHealthClient(client).Check(ctx, &healthpb.HealthCheckRequest{Service: p.Service})
 	if err != nil {
 		return o, p.explain(ctx, err, broken.noted())
