@@ -57,6 +57,9 @@ func (b *Ejectable) Failed(now time.Time, err error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.out.Load() { // by another that failed just now
+		return
+	}
 	o := b.options.Load()
 	if o.Ratio > 0 {
 		if !now.Before(b.windowEnd) {
