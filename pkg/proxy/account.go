@@ -36,7 +36,7 @@ func alertOf(o Outcome) (sni.Alert, bool) {
 		return sni.AlertAccessDenied, true
 	case BadHello, HelloTooLarge:
 		return sni.AlertDecodeError, true
-	case NoBackend, DialFailed, Internal:
+	case NoBackend, DialFailed, QueueTimeout, Internal:
 		return sni.AlertInternalError, true
 	}
 	return 0, false
@@ -75,6 +75,10 @@ func (s *session) finish() {
 	s.relay.Close(w.env)
 	s.closeClient()
 	s.closeBackend()
+	if s.opening != nil && s.ticket != nil {
+		s.ticket.cancel() // if it comes too late, served gives the backend back
+		s.leaveQueue()
+	}
 	s.release()
 	s.account(r)
 }
@@ -154,5 +158,5 @@ func (s *session) fill(r *Record, at time.Time) {
 	}
 	r.Retries = int(s.retries)
 	r.Outcome, r.Error, r.EndedBy, r.Bytes = s.outcome, s.why(), s.endedBy, s.gotBytes
-	r.Hello, r.Dial, r.Queue = s.helloTook.duration(), s.dialTook.duration(), -1
+	r.Hello, r.Dial, r.Queue = s.helloTook.duration(), s.dialTook.duration(), s.queueTook.duration()
 }

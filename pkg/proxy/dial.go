@@ -28,7 +28,12 @@ func (s *session) pick() {
 func (s *session) dialNext() {
 	for {
 		target, outcome := s.choice.next()
-		if outcome != OK {
+		switch outcome { //nolint:exhaustive // next has no others
+		case OK:
+		case QueueTimeout:
+			s.enqueue()
+			return
+		default:
 			s.refuse(outcome, s.choice.err.Error())
 			return
 		}
@@ -42,7 +47,7 @@ func (s *session) dialNext() {
 // not, the session has been refused.
 func (s *session) tryNext(err error) bool {
 	s.closeBackend()
-	again, outcome := s.choice.failed(err, s.w.l.Now()-s.dialed)
+	again, outcome := s.choice.failed(err, s.w.l.Now()-s.choice.begun)
 	if !again {
 		s.refuse(outcome, err.Error())
 	}
@@ -63,6 +68,7 @@ func (s *session) dial(t *Target) error {
 	if s.dialed == 0 {
 		s.dialed = now
 	}
+	s.choice.begun = now
 	if t.Address == nil {
 		return t.unreachable()
 	}
@@ -162,7 +168,12 @@ func (s *session) dialReady(ev loop.Events) {
 // connected writes the PROXY header and the hello in one go, and relays.
 func (s *session) connected(ev loop.Events) {
 	w := s.w
-	s.dialTook = spanOf(w.l.Clock() - s.dialed)
+	now := w.l.Clock()
+	s.dialTook = spanOf(now - s.dialed)
+	s.timeFirstByte(now)
+	if s.term == nil || s.choice.via.TLS == nil {
+		reached(s.backend, nil)
+	}
 	if s.term != nil {
 		s.term.connected(ev)
 		return

@@ -74,7 +74,7 @@ func (w *worker) retire(s *sockets, drain time.Duration) {
 		s.unlink()
 	}
 	if drain > 0 {
-		w.after(drain, func() { w.endMatching(func(x *session) bool { return x.socks == s }) })
+		w.after(drain, func() { w.endMatching(func(x *session) bool { return x.socks == s }, Drained) })
 	}
 }
 

@@ -175,17 +175,21 @@ func (p *Proxy) Drain(ctx context.Context) {
 func (p *Proxy) Active() int { return int(p.active.Load()) }
 
 // endAll ends every session as drained.
-func (p *Proxy) endAll() { p.end(func(*session) bool { return true }) }
+func (p *Proxy) endAll() { p.end(func(*session) bool { return true }, Drained) }
 
-// EndBackend ends the sessions of one backend of a pool as drained.
-func (p *Proxy) EndBackend(pool, id string) {
-	p.end(func(s *session) bool { return s.pool != nil && s.pool.Name == pool && s.backendID() == id })
+// EndBackend ends the sessions of one backend of a pool, with the outcome: Drained
+// if it was taken away, BackendReset if it is down. In the latter case those that
+// are not connected yet are left to find out by themselves, and to try another.
+func (p *Proxy) EndBackend(pool, id string, o Outcome) {
+	p.end(func(s *session) bool {
+		return s.pool != nil && s.pool.Name == pool && s.backendID() == id && (o != BackendReset || s.phase != inDial)
+	}, o)
 }
 
-// end ends, as drained, the sessions that match; match runs on each loop.
-func (p *Proxy) end(match func(*session) bool) {
+// end ends the sessions that match; match runs on each loop.
+func (p *Proxy) end(match func(*session) bool, o Outcome) {
 	for _, w := range p.workers {
-		w.l.Post(func() { w.endMatching(match) })
+		w.l.Post(func() { w.endMatching(match, o) })
 	}
 }
 

@@ -317,11 +317,11 @@ func TestEndBackend(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.p.EndBackend("b.test", one.Addr())
+	h.p.EndBackend("b.test", one.Addr(), proxy.Drained)
 	if r := h.want(proxy.Drained); r.Backend != one.Addr() || r.Pool != "b.test" {
 		t.Errorf("ended a session of %s at %s", r.Pool, r.Backend)
 	}
-	h.p.EndBackend("a.test", one.Addr())
+	h.p.EndBackend("a.test", one.Addr(), proxy.Drained)
 	if r := h.want(proxy.Drained); r.Backend != one.Addr() || r.Pool != "a.test" {
 		t.Errorf("ended a session of %s at %s", r.Pool, r.Backend)
 	}

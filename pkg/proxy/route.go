@@ -40,6 +40,8 @@ type choice struct {
 	via  *Pool // by whose settings the backend is reached
 	pick balancer.Pick
 	err  error // of the last try
+	// begun is when the dial that goes on, or was the last, began.
+	begun time.Duration
 }
 
 var errUnresolved = errors.New("the name does not resolve")
@@ -58,23 +60,37 @@ func (c *choice) start(s *session) {
 	c.pick = balancer.Pick{Client: s.client().Addr(), Name: s.sni}
 }
 
-// next acquires a backend. Without one the outcome says why.
+// next acquires a backend. Without one the outcome says why; QueueTimeout is that one
+// with room may be waited for.
 func (c *choice) next() (*Target, Outcome) {
 	b, err := c.s.pool.Balancer.Acquire(c.pick)
-	if err != nil {
-		if len(c.pick.Tried) > 0 {
-			return nil, DialFailed // of the tries before, whose error stands
-		}
-		c.err = err
-		return nil, NoBackend
+	switch {
+	case err == nil:
+		return c.take(b), OK
+	case errors.Is(err, balancer.ErrFull) && c.s.pool.QueueTimeout > 0:
+		return nil, QueueTimeout
 	}
+	return nil, c.none(err)
+}
+
+// none is the outcome of a search that err has ended.
+func (c *choice) none(err error) Outcome {
+	if len(c.pick.Tried) > 0 {
+		return DialFailed // of the tries before, whose error stands
+	}
+	c.err = err
+	return NoBackend
+}
+
+// take makes b, which is acquired, the session's.
+func (c *choice) take(b *balancer.Backend) *Target {
 	c.s.retries = uint16(min(len(c.pick.Tried), math.MaxUint16))
 	c.s.backend = b
 	t := b.Value().(*Target)
 	if c.via = c.s.pool; t.Pool != nil {
 		c.via = t.Pool
 	}
-	return t, OK
+	return t
 }
 
 // failed gives back a backend that could not be reached, and tells who keeps the
@@ -92,8 +108,16 @@ func (c *choice) failed(err error, took time.Duration) (again bool, outcome Outc
 	if c.s.pool.Failed != nil {
 		c.s.pool.Failed(b.ID(), err)
 	}
+	reached(b, err)
 	c.pick.Tried = append(c.pick.Tried, b)
 	return len(c.pick.Tried) <= c.s.pool.Retries, DialFailed
+}
+
+// reached tells whoever counts it that b was reached, or why not.
+func reached(b *balancer.Backend, err error) {
+	if t := b.Value().(*Target); t.Reached != nil {
+		t.Reached(err)
+	}
 }
 
 // ours reports whether a failed dial says nothing of the backend: descriptors,

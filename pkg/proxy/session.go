@@ -18,6 +18,7 @@ type phase uint8
 
 const (
 	inHello    phase = iota // reading the PROXY header and the hello
+	inQueue                 // waiting for a backend with room
 	inDial                  // connecting to a backend
 	inRelay                 // both connected
 	inCut                   // one side was reset; the other still takes what it had sent
@@ -56,12 +57,14 @@ type session struct {
 	gotBytes  bool
 	addrHeld  bool // counted for its address
 	routeHeld bool // counted for its route
+	awaits    bool // the backend\'s first byte, whose time counts
 	outcome   Outcome
 	endedBy   Party
 	retries   uint16
 	errno     uint16 // by which one side's connection broke, in the relay
 	place     uint32 // in the loop's store
 	helloTook span   // accept to whole hello
+	queueTook span   // in the queue
 	dialTook  span   // first dial to connected
 
 	socks    *sockets
@@ -87,6 +90,7 @@ type opening struct {
 	helloUntil time.Duration // when the hello must be whole
 	dialed     time.Duration // first dial; 0: none
 	dialUntil  time.Duration // while a Unix socket's backlog is full
+	ticket     *ticket       // in the queue
 	addr       netip.Addr    // the key by which its address is counted
 	err        string
 	header     int         // bytes of the client's PROXY header in the peeked ones
@@ -147,6 +151,9 @@ func (e *clientEnd) Ready(ev loop.Events) {
 	case inHello:
 		s.events |= ev
 		s.readHello()
+	case inQueue:
+		s.events |= ev
+		s.clientInQueue(ev)
 	case inDial:
 		s.events |= ev
 		s.clientWhileDialing(ev)
@@ -178,7 +185,7 @@ func (e *backendEnd) Ready(ev loop.Events) {
 		s.cutReady(relay.Backend, ev)
 	case terminated:
 		s.term.backendReady(ev)
-	case inHello, inLinger:
+	case inHello, inQueue, inLinger:
 	}
 }
 
@@ -187,6 +194,8 @@ func (s *session) Expired(now time.Duration) {
 	switch s.phase {
 	case inHello:
 		s.helloExpired(now)
+	case inQueue:
+		s.queueExpired()
 	case inDial:
 		s.dialExpired(now)
 	case inRelay:
@@ -240,6 +249,9 @@ func (s *session) pump() {
 	status := s.relay.Pump(s.w.env)
 	if s.relay.Moved() {
 		s.stamp = s.w.l.Now()
+		if s.awaits && s.relay.Bytes(relay.Backend) > 0 {
+			s.answered()
+		}
 	}
 	switch status {
 	case relay.More:
@@ -381,8 +393,15 @@ func (s *session) why() string {
 
 // release gives the backend back at the session's end.
 func (s *session) release() {
+	switch {
+	case !s.awaits:
+	case s.outcome == BackendReset, s.outcome == IdleTimeout:
+		s.answered() // it never did, which must not look quick
+	default:
+		s.forgetAnswer()
+	}
 	if b := s.backend; b != nil {
-		s.pool.Balancer.Release(b, balancer.Result{Dial: max(s.dialTook.duration(), 0)})
+		s.pool.Balancer.Release(b, balancer.Result{})
 	}
 }
 

@@ -123,6 +123,9 @@ type Pool struct {
 	TLVs          TLVs
 	DialTimeout   time.Duration
 	Retries       int // further backends tried when a dial fails
+	// QueueTimeout bounds the wait of a session for a backend with room; 0: none
+	// waits. How many may is the Balancer's to say.
+	QueueTimeout time.Duration
 	// Sources are the addresses dialled from, in turn; none: the kernel's choice.
 	Sources []netip.Addr
 	TLS     *terminate.Backend // nil: plain
@@ -164,6 +167,10 @@ type Target struct {
 	// Unreachable tells why there is no Address, for a host name that does not
 	// resolve.
 	Unreachable error
+	// Reached is told once of each session that the backend was picked for: nil when
+	// it was reached, its TLS handshake included, else why it was not, by the
+	// backend's fault. It must not block. May be nil.
+	Reached func(error)
 }
 
 // Timeouts are those of the whole process.

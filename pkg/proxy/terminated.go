@@ -154,9 +154,11 @@ func (t *terminal) shaken(timedOut bool) {
 	t.shake = nil
 	switch {
 	case t.stage == inBackendTLS && err != nil:
+		reached(t.s.backend, err)
 		t.fail(BackendTLSFailed, ByBackend, err)
 	case t.stage == inBackendTLS:
 		t.far = conn
+		reached(t.s.backend, nil)
 		t.stream()
 	default:
 		t.leaveGate()
@@ -294,7 +296,11 @@ func (t *terminal) stream() {
 func (t *terminal) pump() {
 	s := t.s
 	now := s.w.l.Now()
-	switch t.relay.Pump(now) {
+	state := t.relay.Pump(now)
+	if s.awaits && t.relay.Bytes(relay.Backend) > 0 {
+		s.answered()
+	}
+	switch state {
 	case terminate.Over:
 		t.over()
 		return

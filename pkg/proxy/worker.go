@@ -28,6 +28,7 @@ type worker struct {
 
 	sessions store
 	openings []*opening
+	awaited  map[*session]awaited // of sessions that await their backend's first byte
 	lingers  lingerQueue
 	shakes   shakeQueue
 	marked   markedList
@@ -50,7 +51,7 @@ type outcomeCounts [Outcomes]atomic.Uint64
 func newWorker(p *Proxy, l *loop.Loop, id SessionID, pipes int) *worker {
 	w := &worker{
 		p: p, l: l, env: relay.NewEnv(pipes), id: id, records: newRing(), done: make(chan struct{}),
-		prints: newFingerprints(p.o.Access != nil),
+		prints: newFingerprints(p.o.Access != nil), awaited: map[*session]awaited{},
 	}
 	w.parser = w.newParser()
 	w.tls = terminate.NewEnv(w.env, w.offload)
@@ -134,11 +135,11 @@ func (w *worker) countsOf(listener string) *outcomeCounts {
 	return v.(*outcomeCounts)
 }
 
-// endMatching ends the sessions that match as drained.
-func (w *worker) endMatching(match func(*session) bool) {
+// endMatching ends the sessions that match, with an outcome.
+func (w *worker) endMatching(match func(*session) bool, o Outcome) {
 	for s := range w.sessions.all() {
 		if match(s) {
-			s.kill(Drained)
+			s.kill(o)
 		}
 	}
 }

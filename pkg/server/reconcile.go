@@ -214,7 +214,7 @@ func (s *Server) endLater(pool string, ids []string, whole *balancer.Pool) {
 				if whole != nil {
 					whole.Update(nil)
 				}
-				s.proxy.EndBackend(pool, id)
+				s.proxy.EndBackend(pool, id, proxy.Drained)
 			}
 		})
 		s.ending[key] = t
