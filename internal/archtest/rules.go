@@ -53,7 +53,7 @@ func House() map[string]Room {
 	dataPlane := []string{"pkg/proxy", "pkg/relay", "pkg/terminate", "pkg/web", "pkg/proxyheader", "pkg/certs", "pkg/loop"}
 	declared := []string{"pkg/registry", "pkg/discover", "pkg/config"}
 	operations := libraries(slices.Concat(declared, dataPlane)...)
-	everything := append(slices.Clone(operations), "pkg/admin", "pkg/metrics", "pkg/upgrade")
+	everything := append(slices.Clone(operations), "health/grpc", "pkg/admin", "pkg/metrics", "pkg/upgrade")
 	return map[string]Room{
 		"sni":           {Pure: true},
 		"balancer":      {Pure: true},

@@ -157,7 +157,8 @@ func parseAddress(s, dir string) (Address, error) {
 		return Address{Kind: AddressIP, AddrPort: netip.AddrPortFrom(ip.Unmap(), port), Port: port}, nil
 	}
 	host = strings.ToLower(host)
-	if err := sni.CheckName(strings.TrimSuffix(host, ".")); err != nil || allDigits(host[strings.LastIndexByte(host, '.')+1:]) {
+	name := strings.TrimSuffix(host, ".") // with the dot no search domain is tried
+	if err := sni.CheckName(name); err != nil || allDigits(name[strings.LastIndexByte(name, '.')+1:]) {
 		return Address{}, complain(hint, "%q is neither an IP address nor a host name", host)
 	}
 	return Address{Kind: AddressName, Host: host, Port: port}, nil

@@ -114,8 +114,24 @@ type RouteTimeouts struct {
 // Balance is the policy by which a pool chooses a backend.
 type Balance string
 
-// LeastConnections picks the ready backend with the fewest sessions per weight.
-const LeastConnections Balance = "least-connections"
+// The policies.
+const (
+	LeastConnections Balance = "least-connections" // the fewest sessions for its weight
+	RoundRobin       Balance = "round-robin"       // in turn, by weight
+	RandomTwo        Balance = "random-two"        // the better of two drawn by weight
+	SourceHash       Balance = "source-hash"       // by the client's address
+	SNIHash          Balance = "sni-hash"          // by the server name
+	LeastTime        Balance = "least-time"        // the fewest sessions times the time to answer
+)
+
+// OnDown is what becomes of the sessions of a backend that goes down.
+type OnDown string
+
+// What becomes of them.
+const (
+	KeepSessions  OnDown = "keep"  // they go on as long as they can
+	CloseSessions OnDown = "close" // they are ended
+)
 
 // ProxyTLV names one TLV of a PROXY v2 header.
 type ProxyTLV string
@@ -134,6 +150,12 @@ type Pool struct {
 	Name     string
 	Backends []Backend // never empty when valid; in order of declaration
 	Balance  Balance
+	// PanicBelow is the share of ready backends under which all are tried; 0: never.
+	PanicBelow float64
+	OnDown     OnDown
+	SlowStart  time.Duration // how long a backend that comes back takes to its full share; 0: none
+	Queue      Queue
+	Eject      *Eject // nil: none
 	// ProxyProtocol is the version of the header written to backends; 0: none.
 	ProxyProtocol   int
 	ProxyTLVs       []ProxyTLV    // with version 2 alone
@@ -155,6 +177,23 @@ type Backend struct {
 	Pos            Position // of its entry
 }
 
+// Queue is where sessions wait while every ready backend is at its MaxConnections.
+type Queue struct {
+	Size    int           // sessions that may wait; 0: none
+	Timeout time.Duration // of the wait; above zero
+}
+
+// Eject says when sessions that fail take a backend out for a while.
+type Eject struct {
+	Failures   int           // in a row; 0: whatever their number
+	Ratio      float64       // of the sessions in Window; 0: whatever their share
+	Window     time.Duration // that Ratio looks back on
+	Minimum    int           // of sessions in Window for Ratio to say anything
+	For        time.Duration // of the first ejection, doubled at each further one
+	Max        time.Duration // at least For
+	MaxEjected float64       // share of the pool; above 0
+}
+
 // PoolTLS re-encrypts: fresh TLS to the backends.
 type PoolTLS struct {
 	// ServerName is sent as SNI and verified; empty: the client's SNI. An IP
@@ -173,8 +212,14 @@ type ProbeKind string
 const (
 	ProbeTCP   ProbeKind = "tcp"   // connects
 	ProbeTLS   ProbeKind = "tls"   // connects and shakes hands
-	ProbeHTTP  ProbeKind = "http"  // GET, status compared
+	ProbeHTTP  ProbeKind = "http"  // asks, status and body compared
 	ProbeHTTPS ProbeKind = "https" // the same over TLS
+	// ProbeGRPC asks the health service that gRPC servers have (grpc.health.v1).
+	ProbeGRPC ProbeKind = "grpc"
+	// ProbeExchange sends bytes and compares what comes back.
+	ProbeExchange ProbeKind = "exchange"
+	// ProbeAgent asks an agent beside the backend what is to be done with it.
+	ProbeAgent ProbeKind = "agent"
 )
 
 // Health is how the backends of a pool are probed. Fields that the kind has no use
@@ -183,22 +228,38 @@ type Health struct {
 	Enabled bool
 	Kind    ProbeKind
 	Path    string // http, https
-	// Host is the Host header of http and https probes; empty: the backend's address.
+	// Host is the Host header of http and https probes, the :authority of grpc ones;
+	// empty: the backend's address, or with grpc ServerName if there is one.
 	Host         string
+	Method       string        // http, https
+	Headers      []Header      // http, https; further ones, sorted by name
 	ExpectStatus []StatusRange // http, https; never empty there
-	Port         uint16        // 0: the backend's own
-	// ServerName is the SNI of tls and https probes and, with Verify, the name
+	ExpectBody   string        // http, https: a regular expression that compiles; empty: any body
+	Service      string        // grpc; empty: the server as a whole
+	// Preset names the protocol of an exchange; empty: Send and Expect say it.
+	Preset string
+	Send   string // exchange, agent: the bytes to send; empty: the backend speaks first
+	Expect string // exchange: a regular expression that compiles
+	Port   uint16 // 0: the backend's own; never 0 of an agent
+	// TLS makes grpc and exchange probes over TLS.
+	TLS bool
+	// ServerName is the SNI of probes over TLS and, with Verify, the name
 	// verified; empty: none is sent. The default, the pool's tls or the first exact
 	// host of its routes, is already here.
 	ServerName string
-	Verify     bool          // tls, https
+	Verify     bool          // over TLS
 	CA         File          // roots for Verify; zero: the system's
 	Interval   time.Duration // between the starts of two probes
-	Jitter     time.Duration // at most this is added to or taken from each interval; 0: none; below Interval
-	Timeout    time.Duration // of one probe
-	Rise       int           // successes in a row that make a down backend ready
-	Fall       int           // failures in a row that make a ready backend down
+	// IntervalDown is Interval while the backend is down.
+	IntervalDown time.Duration
+	Jitter       time.Duration // at most this is added to or taken from each interval; 0: none; below both
+	Timeout      time.Duration // of one probe
+	Rise         int           // successes in a row that make a down backend ready
+	Fall         int           // failures in a row that make a ready backend down
 }
+
+// Header is one header field of an HTTP request.
+type Header struct{ Name, Value string }
 
 // StatusRange is a range of HTTP status codes, both ends included.
 type StatusRange struct{ First, Last int }

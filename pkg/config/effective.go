@@ -87,12 +87,7 @@ func (w *writer) route(r Route) {
 func (w *writer) pool(p Pool) {
 	name := bareOrQuoted(p.Name)
 	w.header("[pools.%s]", name)
-	w.b.WriteString("backends = [\n")
-	for _, b := range p.Backends {
-		fmt.Fprintf(&w.b, "  { address = %s, name = %s, weight = %d, backup = %t, max_connections = %d },\n",
-			quote(b.Address.String()), quote(b.Name), b.Weight, b.Backup, b.MaxConnections)
-	}
-	w.b.WriteString("]\n")
+	w.backends(p.Backends)
 	w.set("balance", string(p.Balance))
 	w.set("proxy_protocol", [...]string{"off", "v1", "v2"}[p.ProxyProtocol])
 	if p.ProxyProtocol == 2 {
@@ -100,6 +95,10 @@ func (w *writer) pool(p Pool) {
 	}
 	w.set("dial_timeout", p.DialTimeout)
 	w.set("retries", p.Retries)
+	w.set("panic_below", p.PanicBelow)
+	w.set("on_down", string(p.OnDown))
+	w.set("slow_start", p.SlowStart)
+	fmt.Fprintf(&w.b, "queue = { size = %d, timeout = %s }\n", p.Queue.Size, quote(formatDuration(p.Queue.Timeout)))
 	w.set("source_addresses", texts(p.SourceAddresses))
 	if p.TLS != nil {
 		w.header("[pools.%s.tls]", name)
@@ -111,6 +110,31 @@ func (w *writer) pool(p Pool) {
 	}
 	w.header("[pools.%s.health]", name)
 	w.health(p.Health)
+	if p.Eject != nil {
+		w.header("[pools.%s.eject]", name)
+		w.eject(p.Eject)
+	}
+}
+
+func (w *writer) backends(list []Backend) {
+	w.b.WriteString("backends = [\n")
+	for _, b := range list {
+		fmt.Fprintf(&w.b, "  { address = %s, name = %s, weight = %d, backup = %t, max_connections = %d },\n",
+			quote(b.Address.String()), quote(b.Name), b.Weight, b.Backup, b.MaxConnections)
+	}
+	w.b.WriteString("]\n")
+}
+
+func (w *writer) eject(e *Eject) {
+	w.set("failures", e.Failures)
+	w.set("ratio", e.Ratio)
+	if e.Ratio > 0 {
+		w.set("window", e.Window)
+		w.set("minimum", e.Minimum)
+	}
+	w.set("for", e.For)
+	w.set("max", e.Max)
+	w.set("max_ejected", e.MaxEjected)
 }
 
 func (w *writer) health(h Health) {
@@ -119,23 +143,52 @@ func (w *writer) health(h Health) {
 	if h.Kind == ProbeHTTP || h.Kind == ProbeHTTPS {
 		w.set("path", h.Path)
 		w.setOr("host", h.Host, "the backend's address")
+		w.set("method", h.Method)
+		w.headers(h.Headers)
 		w.set("expect_status", formatStatus(h.ExpectStatus))
+		w.setOr("expect_body", h.ExpectBody, "any")
+	}
+	if h.Kind == ProbeGRPC {
+		w.setOr("host", h.Host, "the server_name, else the backend's address")
+		w.set("service", h.Service)
+	}
+	switch {
+	case h.Kind == ProbeAgent:
+		w.set("send", bytesValue(h.Send))
+	case h.Kind != ProbeExchange:
+	case h.Preset != "":
+		w.set("preset", h.Preset)
+	default:
+		w.set("send", bytesValue(h.Send))
+		w.set("expect", h.Expect)
 	}
 	if h.Port == 0 {
 		w.note("port: the backend's own")
 	} else {
 		w.set("port", int(h.Port))
 	}
-	if h.Kind == ProbeTLS || h.Kind == ProbeHTTPS {
+	if h.Kind == ProbeGRPC || h.Kind == ProbeExchange {
+		w.set("tls", h.TLS)
+	}
+	if h.Kind.SpeaksTLS(h.TLS) {
 		w.setOr("server_name", h.ServerName, "none")
 		w.set("verify", h.Verify)
 		w.setOr("ca", h.CA.Path, "the system's roots")
 	}
 	w.set("interval", h.Interval)
+	w.set("interval_down", h.IntervalDown)
 	w.set("jitter", h.Jitter)
 	w.set("timeout", h.Timeout)
 	w.set("rise", h.Rise)
 	w.set("fall", h.Fall)
+}
+
+func (w *writer) headers(list []Header) {
+	fields := make([]string, len(list))
+	for i, h := range list {
+		fields[i] = fmt.Sprintf("%s = %s", bareOrQuoted(h.Name), quote(h.Value))
+	}
+	fmt.Fprintf(&w.b, "headers = {%s}\n", strings.Join(fields, ", "))
 }
 
 func (w *writer) limits(l Limits) {
@@ -195,6 +248,18 @@ func tomlValue(v any) string {
 		return strconv.FormatBool(v)
 	case time.Duration:
 		return quote(formatDuration(v))
+	case float64:
+		s := strconv.FormatFloat(v, 'f', -1, 64)
+		if !strings.Contains(s, ".") {
+			s += ".0"
+		}
+		return s
+	case []byte:
+		numbers := make([]string, len(v))
+		for i, b := range v {
+			numbers[i] = fmt.Sprintf("0x%02x", b)
+		}
+		return "[" + strings.Join(numbers, ", ") + "]"
 	case []string:
 		quoted := make([]string, len(v))
 		for i, s := range v {
@@ -223,6 +288,10 @@ func quote(s string) string {
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
+		case r == '\r':
+			b.WriteString(`\r`)
+		case r == '\n':
+			b.WriteString(`\n`)
 		case r < 0x20 || r == 0x7f:
 			fmt.Fprintf(&b, `\u%04X`, r)
 		default:

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -19,54 +18,100 @@ func (d *decoder) probe(root table, p *Pool, exactHost string) {
 	if p.TLS != nil {
 		byDefault = ProbeTLS
 	}
-	kinds := []string{string(ProbeTCP), string(ProbeTLS), string(ProbeHTTP), string(ProbeHTTPS)}
+	kinds := []string{
+		string(ProbeTCP), string(ProbeTLS), string(ProbeHTTP), string(ProbeHTTPS),
+		string(ProbeGRPC), string(ProbeExchange), string(ProbeAgent),
+	}
 	h := Health{
-		Enabled:  t.bool("enabled", true),
-		Kind:     ProbeKind(t.choice("kind", string(byDefault), kinds...)),
-		Port:     uint16(t.int("port", 0, 1, 65535)),
-		Interval: t.duration("interval", 2*time.Second, time.Millisecond, maxDuration),
-		Rise:     t.int("rise", 2, 1, 1000),
-		Fall:     t.int("fall", 3, 1, 1000),
+		Enabled: t.bool("enabled", true),
+		Kind:    ProbeKind(t.choice("kind", string(byDefault), kinds...)),
+		Port:    uint16(t.int("port", 0, 1, 65535)),
+		Rise:    t.int("rise", 2, 1, 1000),
+		Fall:    t.int("fall", 3, 1, 1000),
 	}
-	h.Jitter = t.duration("jitter", h.Interval/10, 0, maxDuration)
-	if h.Jitter >= h.Interval {
-		d.problem(t.pos("jitter"), "make it shorter than "+formatDuration(h.Interval), "jitter is as long as the interval")
-	}
-	h.Timeout = t.duration("timeout", time.Second, time.Millisecond, maxDuration)
-	if t.get("timeout") != nil && h.Timeout > h.Interval && h.Enabled {
-		d.warning(t.pos("timeout"), "make it "+formatDuration(h.Interval)+" or shorter, or the interval longer",
-			"the timeout of a probe, %s, is longer than the interval, %s", formatDuration(h.Timeout), formatDuration(h.Interval))
-	}
+	d.probeTimes(t, &h)
 	d.checkProbeKeys(t, h.Kind)
 	name := exactHost
 	if p.TLS != nil && p.TLS.ServerName != "" {
 		name = p.TLS.ServerName
 	}
-	if h.Kind == ProbeHTTP || h.Kind == ProbeHTTPS {
+	switch h.Kind {
+	case ProbeHTTP, ProbeHTTPS:
 		d.probeHTTP(t, &h, name)
+	case ProbeGRPC:
+		h.Service = t.string("service", "")
+		h.Host = d.probeHost(t, "")
+		h.TLS = t.bool("tls", p.TLS != nil)
+	case ProbeExchange:
+		h.TLS = t.bool("tls", p.TLS != nil)
+		d.probeExchange(t, &h)
+	case ProbeAgent:
+		h.Send = d.bytes(t, "send")
+		if t.missing("port") {
+			d.problem(t.pos("kind"), "add port = 9777, or where it listens", "an agent without a port: it is asked at one of its own")
+		}
+	case ProbeTCP, ProbeTLS:
 	}
-	if h.Kind == ProbeTLS || h.Kind == ProbeHTTPS {
+	if h.Kind.SpeaksTLS(h.TLS) {
 		d.probeTLS(t, &h, p, name)
 	}
 	p.Health = h
+}
+
+// SpeaksTLS says that a probe of this kind shakes hands; tls is the key of that name.
+func (k ProbeKind) SpeaksTLS(tls bool) bool {
+	return k == ProbeTLS || k == ProbeHTTPS || tls && (k == ProbeGRPC || k == ProbeExchange)
+}
+
+// probeTimes reads the rhythm of a probe.
+func (d *decoder) probeTimes(t table, h *Health) {
+	const ms = time.Millisecond
+	h.Interval = t.duration("interval", 2*time.Second, ms, maxDuration)
+	h.IntervalDown = t.duration("interval_down", h.Interval, ms, maxDuration)
+	least := min(h.Interval, h.IntervalDown)
+	h.Jitter = t.duration("jitter", least/10, 0, maxDuration)
+	if h.Jitter >= least {
+		d.problem(t.pos("jitter"), "make it shorter than "+formatDuration(least), "jitter is as long as the interval")
+	}
+	h.Timeout = t.duration("timeout", time.Second, ms, maxDuration)
+	if t.get("timeout") != nil && h.Timeout > h.Interval && h.Enabled {
+		d.warning(t.pos("timeout"), "make it "+formatDuration(h.Interval)+" or shorter, or the interval longer",
+			"the timeout of a probe, %s, is longer than the interval, %s", formatDuration(h.Timeout), formatDuration(h.Interval))
+	}
 }
 
 // checkProbeKeys refuses keys that the kind of probe has no use for: rather a path
 // without kind = "http" is a mistake than a probe that never asks for it.
 func (d *decoder) checkProbeKeys(t table, kind ProbeKind) {
 	isHTTP := kind == ProbeHTTP || kind == ProbeHTTPS
-	isTLS := kind == ProbeTLS || kind == ProbeHTTPS
+	mayTLS := kind == ProbeGRPC || kind == ProbeExchange
 	for _, group := range []struct {
 		used  bool
-		kinds string
+		kinds []ProbeKind
 		keys  []string
 	}{
-		{isHTTP, `"http" or "https"`, []string{"path", "host", "expect_status"}},
-		{isTLS, `"tls" or "https"`, []string{"server_name", "verify", "ca"}},
+		{isHTTP, []ProbeKind{ProbeHTTP, ProbeHTTPS}, []string{"path", "method", "headers", "expect_status", "expect_body"}},
+		{isHTTP || kind == ProbeGRPC, []ProbeKind{ProbeHTTP, ProbeHTTPS, ProbeGRPC}, []string{"host"}},
+		{kind == ProbeGRPC, []ProbeKind{ProbeGRPC}, []string{"service"}},
+		{kind == ProbeExchange, []ProbeKind{ProbeExchange}, []string{"preset", "expect"}},
+		{kind == ProbeExchange || kind == ProbeAgent, []ProbeKind{ProbeExchange, ProbeAgent}, []string{"send"}},
+		{mayTLS, []ProbeKind{ProbeGRPC, ProbeExchange}, []string{"tls"}},
+		{mayTLS || kind == ProbeTLS || kind == ProbeHTTPS, []ProbeKind{ProbeTLS, ProbeHTTPS}, []string{"server_name", "verify", "ca"}},
 	} {
 		for _, key := range group.keys {
 			if v := t.get(key); v != nil && !group.used {
-				d.problem(v.pos(), fmt.Sprintf("write kind = %s, or drop it", group.kinds), "%s has no effect on a probe of kind %q", key, kind)
+				hint := fmt.Sprintf("write kind = %s, or drop it", quotedList(texts(group.kinds)))
+				if key == "tls" && isHTTP {
+					hint = `write kind = "https", or drop it`
+				}
+				d.problem(v.pos(), hint, "%s has no effect on a probe of kind %q", key, kind)
+			}
+		}
+	}
+	if tls := t.get("tls"); mayTLS && tls != nil && tls.scalar == false {
+		for _, key := range []string{"server_name", "verify", "ca"} {
+			if v := t.get(key); v != nil {
+				d.problem(v.pos(), "write tls = true, or drop it", "%s has no effect on a probe without TLS", key)
 			}
 		}
 	}
@@ -84,24 +129,6 @@ func firstExactHosts(routes []Route) map[string]string {
 		}
 	}
 	return out
-}
-
-func (d *decoder) probeHTTP(t table, h *Health, name string) {
-	h.Path = t.string("path", "/")
-	if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, " #") || printable(h.Path) != nil {
-		d.problem(t.pos("path"), `write path = "/healthz"`, "path is %q", h.Path)
-	}
-	if h.Host = t.string("host", name); h.Host == "" {
-		h.Host = name
-	}
-	if strings.ContainsAny(h.Host, " /") || printable(h.Host) != nil {
-		d.problem(t.pos("host"), `write a host name, with a port if need be`, "host is %q", h.Host)
-	}
-	h.ExpectStatus = []StatusRange{{200, 399}}
-	if v := t.get("expect_status"); v != nil && v.kind == kindInt { // 200 reads as well as "200"
-		v.kind, v.scalar = kindString, strconv.FormatInt(v.scalar.(int64), 10)
-	}
-	h.ExpectStatus = parsed(t, "expect_status", h.ExpectStatus, parseStatus)
 }
 
 func (d *decoder) probeTLS(t table, h *Health, p *Pool, name string) {

@@ -72,7 +72,6 @@ func (d *decoder) poolOf(c *Config, name string) *Pool {
 func (d *decoder) pool(t table, name string, list table) Pool {
 	p := Pool{
 		Name:            name,
-		Balance:         Balance(t.choice("balance", string(LeastConnections), string(LeastConnections))),
 		DialTimeout:     t.duration("dial_timeout", 3*time.Second, time.Millisecond, maxDuration),
 		Retries:         t.int("retries", 2, 0, 100),
 		SourceAddresses: d.sourceAddresses(t),
@@ -80,6 +79,8 @@ func (d *decoder) pool(t table, name string, list table) Pool {
 	}
 	p.ProxyProtocol = map[string]int{"off": 0, "v1": 1, "v2": 2}[t.choice("proxy_protocol", "off", "off", "v1", "v2")]
 	p.ProxyTLVs = d.proxyTLVs(t, p.ProxyProtocol)
+	d.balance(t, &p)
+	p.Eject = d.eject(t)
 	if v := t.get("tls"); v != nil {
 		p.TLS = d.poolTLS(d.table(v, poolTLSTable, t.at))
 	}
@@ -89,6 +90,7 @@ func (d *decoder) pool(t table, name string, list table) Pool {
 	if v := list.get("backends"); v != nil && v.kind == kindArray && len(v.array) == 0 {
 		d.problem(v.pos(), `write backends = ["IP:port"]`, "backends is empty")
 	}
+	d.checkQueue(t, &p)
 	return p
 }
 

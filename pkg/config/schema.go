@@ -16,8 +16,10 @@ const (
 	routeTimesTable  = "routes.timeouts"
 	poolTable        = "pools.NAME"
 	backendTable     = "pools.NAME.backends"
+	queueTable       = "pools.NAME.queue"
 	poolTLSTable     = "pools.NAME.tls"
 	healthTable      = "pools.NAME.health"
+	ejectTable       = "pools.NAME.eject"
 	certificateTable = "tls.certificates"
 	tlsTable         = "tls"
 	timeoutsTable    = "timeouts"
@@ -39,13 +41,23 @@ func keysOf(table string) []string {
 	case routeTimesTable:
 		return []string{"idle", "fin", "handshake"}
 	case poolTable:
-		return []string{"backends", "balance", "proxy_protocol", "proxy_tlvs", "dial_timeout", "retries", "source_addresses", "tls", "health"}
+		return []string{
+			"backends", "balance", "proxy_protocol", "proxy_tlvs", "dial_timeout", "retries", "panic_below", "on_down", "slow_start",
+			"queue", "source_addresses", "tls", "health", "eject",
+		}
 	case backendTable:
 		return []string{"address", "name", "weight", "backup", "max_connections"}
+	case queueTable:
+		return []string{"size", "timeout"}
 	case poolTLSTable:
 		return []string{"server_name", "ca", "insecure_skip_verify", "cert", "key"}
 	case healthTable:
-		return []string{"enabled", "kind", "path", "host", "expect_status", "port", "server_name", "verify", "ca", "interval", "jitter", "timeout", "rise", "fall"}
+		return []string{
+			"enabled", "kind", "path", "host", "method", "headers", "expect_status", "expect_body", "service", "preset", "send", "expect",
+			"port", "tls", "server_name", "verify", "ca", "interval", "interval_down", "jitter", "timeout", "rise", "fall",
+		}
+	case ejectTable:
+		return []string{"failures", "ratio", "window", "minimum", "for", "max", "max_ejected"}
 	case certificateTable:
 		return []string{"cert", "key"}
 	case tlsTable:
@@ -64,7 +76,7 @@ func keysOf(table string) []string {
 func tables() []string {
 	return []string{
 		rootTable, listenerTable, routeTable, routeTLSTable, routeTimesTable,
-		poolTable, backendTable, poolTLSTable, healthTable,
+		poolTable, backendTable, queueTable, poolTLSTable, healthTable, ejectTable,
 		tlsTable, certificateTable, timeoutsTable, limitsTable, logTable,
 	}
 }
@@ -95,6 +107,8 @@ func bracketed(table string) string {
 	switch table {
 	case routeTable:
 		return "[[routes]]"
+	case queueTable:
+		return "queue = {…}"
 	case backendTable, certificateTable:
 		key := table[strings.LastIndexByte(table, '.')+1:]
 		return fmt.Sprintf("an entry {…} of %s", key)

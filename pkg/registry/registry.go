@@ -2,10 +2,10 @@
 // resolution, and what is observed, by probes, in one in-memory database.
 //
 // Start at [New]. [Registry.Declare] puts a configuration in by one transaction,
-// [Registry.Observe] the state of a backend; [Registry.View] is all tables at one
-// instant, and [View.Wait] returns once any of them has changed since. A reader
-// that acts on a view and waits for the next one misses nothing and needs no
-// queue: however many changes there were, the newest view has them all.
+// [Registry.Observe] and [Registry.Eject] what became of a backend; [Registry.View]
+// is all tables at one instant, and [View.Wait] returns once any of them has changed
+// since. A reader that acts on a view and waits for the next one misses nothing and
+// needs no queue: however many changes there were, the newest view has them all.
 //
 // Rows are immutable and hold no counters, and one that a write would leave the
 // same is not written, so it wakes nobody. The registry is never on the way of a
@@ -20,7 +20,6 @@ import (
 
 	"github.com/hashicorp/go-memdb"
 
-	"github.com/snicketlb/snicket/health"
 	"github.com/snicketlb/snicket/pkg/config"
 )
 
@@ -31,19 +30,10 @@ type Backend struct {
 	// Address is never a host name unless Unresolved says why.
 	Address        config.Address
 	Weight         int
-	Backup         bool
+	Tier           int // used only while no lower one has a ready backend; 0 is the first
 	MaxConnections int // 0: no limit
 	// Unresolved is why a host name has no address; empty for all other backends.
 	Unresolved string
-}
-
-// Status is what probes and sessions have shown of one backend. It is comparable.
-type Status struct {
-	Pool, ID string
-	State    health.State
-	Since    time.Time
-	Why      string // why it is down
-	ALPN     string // what it chose in its last probe
 }
 
 // Meta tells of the configuration in force.
@@ -107,9 +97,8 @@ type Changes struct {
 }
 
 // Declare replaces what is declared by c and its resolved backends, and forgets what
-// was observed of backends that are no more or no longer probed, all in one
-// transaction. Where a
-// configuration stands in its file is not kept: moving lines changes nothing.
+// was observed of backends that are no more, or that nobody observes any longer, all
+// in one transaction. Where a configuration stands in its file is not kept: moving lines changes nothing.
 func (r *Registry) Declare(c *config.Config, backends []Backend, at time.Time) Changes {
 	txn := r.db.Txn(true)
 	defer txn.Commit()
@@ -140,19 +129,6 @@ func (r *Registry) SetBackends(backends []Backend) Difference {
 	return setBackends(txn, backends)
 }
 
-// Observe notes the status of a backend, unless it is not, or no longer, declared, or
-// its pool is not probed.
-func (r *Registry) Observe(s Status) {
-	txn := r.db.Txn(true)
-	defer txn.Commit()
-	if !probed(txn, s.Pool, s.ID) {
-		return
-	}
-	if old := must(txn.First(statusTable, "id", s.Pool, s.ID)); old == nil || *old.(*Status) != s {
-		insert(txn, statusTable, &s)
-	}
-}
-
 func setBackends(txn *memdb.Txn, backends []Backend) Difference {
 	list := make([]*Backend, len(backends))
 	for i := range backends {
@@ -161,18 +137,9 @@ func setBackends(txn *memdb.Txn, backends []Backend) Difference {
 	}
 	d := replace(txn, backendTable, list, func(b *Backend) string { return b.Pool + "/" + b.ID }, same)
 	for _, s := range rows[Status](txn, statusTable) {
-		if !probed(txn, s.Pool, s.ID) {
-			remove(txn, statusTable, s)
-		}
+		setStatus(txn, *s)
 	}
 	return d
-}
-
-// probed reports whether there is such a backend, and somebody to correct what was
-// once seen of it.
-func probed(txn *memdb.Txn, pool, id string) bool {
-	row := must(txn.First(poolTable, "id", pool))
-	return row != nil && row.(*config.Pool).Health.Enabled && must(txn.First(backendTable, "id", pool, id)) != nil
 }
 
 // same is equality of rows where nothing is to be overlooked.

@@ -128,15 +128,16 @@ func TestDeclareListeners(t *testing.T) {
 
 func TestObserve(t *testing.T) {
 	r := registry.New()
-	down := registry.Status{Pool: "web", ID: "a", State: health.Down, Since: time.Unix(5, 0), Why: "refused"}
-	r.Observe(down)
+	seen := registry.Probed{State: health.Down, Since: time.Unix(5, 0), Why: "refused"}
+	down := registry.Status{Pool: "web", ID: "a", Probed: seen}
+	r.Observe("web", "a", seen)
 	if got := r.View().Status("web", "a"); got.State != health.Unknown {
 		t.Errorf("got %+v of an undeclared backend, want unknown", got)
 	}
 	backends := []registry.Backend{backend("web", "a")}
 	c := declared(1, "a.test")
 	r.Declare(c, backends, time.Time{})
-	r.Observe(down)
+	r.Observe("web", "a", seen)
 	if got := r.View().Status("web", "a"); got != down {
 		t.Errorf("got %+v, want %+v", got, down)
 	}
@@ -147,12 +148,12 @@ func TestObserve(t *testing.T) {
 	unprobed := declared(1, "b.test")
 	unprobed.Pools[0].Health.Enabled = false
 	r.Declare(unprobed, backends, time.Time{})
-	r.Observe(down)
+	r.Observe("web", "a", seen)
 	r.Declare(c, backends, time.Time{})
 	if got := r.View().Status("web", "a"); got.State != health.Unknown {
 		t.Errorf("got %+v after a time without probes, want unknown", got)
 	}
-	r.Observe(down)
+	r.Observe("web", "a", seen)
 	r.SetBackends(nil)
 	r.SetBackends(backends)
 	if got := r.View().Status("web", "a"); got.State != health.Unknown {
@@ -165,14 +166,14 @@ func TestWait(t *testing.T) {
 		r := registry.New()
 		backends := []registry.Backend{backend("web", "a")}
 		r.Declare(declared(1, "a.test"), backends, time.Time{})
-		status := registry.Status{Pool: "web", ID: "a", State: health.Up}
+		up := registry.Probed{State: health.Up}
 		for _, tc := range []struct {
 			name  string
 			write func()
 			wakes bool
 		}{
-			{"a status", func() { r.Observe(status) }, true},
-			{"the same status", func() { r.Observe(status) }, false},
+			{"a status", func() { r.Observe("web", "a", up) }, true},
+			{"the same status", func() { r.Observe("web", "a", up) }, false},
 			{"the same backends", func() { r.SetBackends(backends) }, false},
 			{"no backends", func() { r.SetBackends(nil) }, true},
 			{"a generation", func() { r.Declare(declared(1, "a.test"), nil, time.Time{}) }, true},

@@ -53,3 +53,6 @@ func (v *View) Status(pool, id string) Status {
 	}
 	return Status{Pool: pool, ID: id}
 }
+
+// Statuses returns what is observed of any backend, by pool and ID.
+func (v *View) Statuses() []*Status { return rows[Status](v.txn, statusTable) }

@@ -151,7 +151,7 @@ func (b *builder) pools() {
 		pool := &proxy.Pool{
 			Name: p.Name, Balancer: common.balancer, Offer: common.offer,
 			ProxyProtocol: p.ProxyProtocol, TLVs: tlvs(p.ProxyTLVs),
-			DialTimeout: p.DialTimeout, Retries: p.Retries, Sources: p.SourceAddresses,
+			DialTimeout: p.DialTimeout, Retries: p.Retries, QueueTimeout: queueTimeout(p), Sources: p.SourceAddresses,
 			Failed: func(id string, err error) { b.failed(p.Name, id, err) },
 		}
 		own := probeSecrets{roots: b.secrets.roots(p.Health.CA)}
@@ -164,6 +164,14 @@ func (b *builder) pools() {
 		}
 		b.plan.pools[p.Name], b.probes[p.Name] = pool, own
 	}
+}
+
+// queueTimeout is how long sessions wait for a backend with room; 0: none waits.
+func queueTimeout(p *config.Pool) time.Duration {
+	if p.Queue.Size == 0 {
+		return 0
+	}
+	return p.Queue.Timeout
 }
 
 func tlvs(list []config.ProxyTLV) proxy.TLVs {

@@ -130,7 +130,10 @@ func backendRows(c *config.Config, names map[string]answer) []registry.Backend {
 		for _, b := range p.Backends {
 			row := registry.Backend{
 				Pool: p.Name, ID: b.Name, Address: b.Address,
-				Weight: b.Weight, Backup: b.Backup, MaxConnections: b.MaxConnections,
+				Weight: b.Weight, MaxConnections: b.MaxConnections,
+			}
+			if b.Backup {
+				row.Tier = 1
 			}
 			if b.Address.Kind != config.AddressName {
 				rows = append(rows, row)

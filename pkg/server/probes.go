@@ -3,23 +3,20 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"log/slog"
+	"net/http"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/health/grpc"
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/proxyheader"
 	"github.com/snicketlb/snicket/pkg/registry"
 )
-
-// certificateNotice is how long before its end a backend's certificate is spoken of.
-const certificateNotice = 14 * 24 * time.Hour
 
 // targetID names a backend to the checker. Names of pools hold no "/".
 func targetID(pool, id string) string { return pool + "/" + id }
@@ -28,12 +25,14 @@ func targetID(pool, id string) string { return pool + "/" + id }
 // probes begin anew after a reload that may have brought other certificates.
 func probeTarget(p *config.Pool, b *registry.Backend, own probeSecrets, generation uint64) health.Target {
 	h := &p.Health
-	o := health.Options{Interval: h.Interval, Timeout: h.Timeout, Jitter: h.Jitter, Rise: h.Rise, Fall: h.Fall}
+	o := health.Options{
+		Interval: h.Interval, IntervalDown: h.IntervalDown, Timeout: h.Timeout, Jitter: h.Jitter, Rise: h.Rise, Fall: h.Fall,
+	}
 	if o.Jitter == 0 {
 		o.Jitter = -1 // none, where 0 is the default
 	}
 	settings := *h
-	settings.Interval, settings.Timeout, settings.Jitter, settings.Rise, settings.Fall = 0, 0, 0, 0, 0
+	settings.Interval, settings.IntervalDown, settings.Timeout, settings.Jitter, settings.Rise, settings.Fall = 0, 0, 0, 0, 0, 0
 	key := fmt.Sprintf("%v %+v %d %v", b.Address, settings, p.ProxyProtocol, p.SourceAddresses)
 	if own.roots != nil || own.certificate != nil {
 		key += " " + strconv.FormatUint(generation, 10)
@@ -56,7 +55,7 @@ func prober(p *config.Pool, b *registry.Backend, own probeSecrets) health.Prober
 			break
 		}
 	}
-	if p.ProxyProtocol != 0 {
+	if p.ProxyProtocol != 0 && h.Kind != config.ProbeAgent { // an agent is another program
 		connect.Preface = proxyheader.Local(p.ProxyProtocol)
 	}
 	switch h.Kind {
@@ -70,20 +69,56 @@ func prober(p *config.Pool, b *registry.Backend, own probeSecrets) health.Prober
 		asking.Config.NextProtos = []string{"h2", "http/1.1"}
 		return protocolProber{asking: asking, plain: probe}
 	case config.ProbeHTTP, config.ProbeHTTPS:
-		probe := health.HTTP{TCP: connect, Host: h.Host, Path: h.Path}
-		if h.Kind == config.ProbeHTTPS {
+		return httpProber(p, connect, own)
+	case config.ProbeGRPC:
+		probe := grpc.Probe{TCP: connect, Service: h.Service, Authority: h.Host}
+		if h.TLS {
 			probe.TLS = probeTLS(h, own)
-			if p.TLS != nil {
-				probe.TLS.NextProtos = []string{"h2", "http/1.1"}
-			}
-		}
-		for _, r := range h.ExpectStatus {
-			probe.Status = append(probe.Status, health.StatusRange{Min: r.First, Max: r.Last})
 		}
 		return probe
+	case config.ProbeExchange:
+		return exchangeProber(h, connect, own)
+	case config.ProbeAgent:
+		return health.Agent{TCP: connect, Send: []byte(h.Send)}
 	case config.ProbeTCP:
 	}
 	return connect
+}
+
+func httpProber(p *config.Pool, connect health.TCP, own probeSecrets) health.HTTP {
+	h := &p.Health
+	probe := health.HTTP{TCP: connect, Host: h.Host, Path: h.Path, Method: h.Method}
+	if h.Kind == config.ProbeHTTPS {
+		probe.TLS = probeTLS(h, own)
+		if p.TLS != nil {
+			probe.TLS.NextProtos = []string{"h2", "http/1.1"}
+		}
+	}
+	if len(h.Headers) > 0 {
+		probe.Header = http.Header{}
+		for _, field := range h.Headers {
+			probe.Header.Set(field.Name, field.Value)
+		}
+	}
+	for _, r := range h.ExpectStatus {
+		probe.Status = append(probe.Status, health.StatusRange{Min: r.First, Max: r.Last})
+	}
+	if h.ExpectBody != "" {
+		probe.Body = regexp.MustCompile(h.ExpectBody) // the configuration has tried it
+	}
+	return probe
+}
+
+func exchangeProber(h *config.Health, connect health.TCP, own probeSecrets) health.Exchange {
+	probe, ok := health.Preset(h.Preset)
+	if !ok { // none, then
+		probe.Send, probe.Expect = []byte(h.Send), regexp.MustCompile(h.Expect)
+	}
+	probe.TCP = connect
+	if h.TLS {
+		probe.TLS = probeTLS(h, own)
+	}
+	return probe
 }
 
 func probeTLS(h *config.Health, own probeSecrets) *tls.Config {
@@ -117,26 +152,14 @@ func (p protocolProber) Probe(ctx context.Context) (health.Observation, error) {
 // observe is told of transitions by the checker.
 func (s *Server) observe(t health.Transition) {
 	pool, id, _ := strings.Cut(t.ID, "/")
-	status := registry.Status{Pool: pool, ID: id, State: t.To, Since: t.Since, ALPN: t.Observation.ALPN}
+	seen := registry.Probed{State: t.To, Since: t.Since, ALPN: t.Observation.ALPN, Agent: t.Observation.Agent}
 	if t.Err != nil {
-		status.Why = t.Err.Error()
+		seen.Why = t.Err.Error()
 	}
-	s.registry.Observe(status)
-	if why := ageing(t.Observation.Certificates, t.At); t.To == health.Up && why != "" {
-		s.log.Warn("backend certificate", slog.String("pool", pool), slog.String("backend", id), slog.String("why", why))
+	if c, ok := t.Observation.Certificate(); ok {
+		seen.Certificate = registry.PackCertificate(c)
 	}
-}
-
-// ageing says what will soon be, or is, wrong with the age of a backend's
-// certificate; it takes nothing down.
-func ageing(chain []*x509.Certificate, now time.Time) string {
-	switch {
-	case len(chain) == 0 || now.Add(certificateNotice).Before(chain[0].NotAfter):
-		return ""
-	case now.After(chain[0].NotAfter):
-		return "expired on " + chain[0].NotAfter.UTC().Format(time.DateOnly)
-	}
-	return "expires on " + chain[0].NotAfter.UTC().Format(time.DateOnly)
+	s.registry.Observe(pool, id, seen)
 }
 
 // offerOf is what clients of a terminated route are offered, by what the ready

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/health/grpc"
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/registry"
 )
@@ -116,5 +117,39 @@ func TestProbeTargetKey(t *testing.T) {
 	p.Health.Port = 99
 	if got := probeTarget(&p, b, probeSecrets{}, 1); got.Key == first.Key {
 		t.Errorf("got the same key %q for another port", got.Key)
+	}
+}
+
+// TestProberNewKinds holds every kind's settings, and that each preset of the
+// configuration is one of the library's.
+func TestProberNewKinds(t *testing.T) {
+	b := &registry.Backend{Address: config.Address{Kind: config.AddressIP, AddrPort: netip.MustParseAddrPort("10.0.0.1:443")}}
+	own := probeSecrets{roots: x509.NewCertPool()}
+	pool := func(h config.Health) *config.Pool { return &config.Pool{ProxyProtocol: 1, Health: h} }
+
+	asked, ok := prober(pool(config.Health{
+		Kind: config.ProbeHTTP, Method: "POST", Headers: []config.Header{{Name: "X-A", Value: "b"}}, ExpectBody: "^ok",
+	}), b, own).(health.HTTP)
+	if !ok || asked.Method != "POST" || asked.Header.Get("X-A") != "b" || asked.Body.String() != "^ok" {
+		t.Errorf("http: got %+v", asked)
+	}
+	called, ok := prober(pool(config.Health{Kind: config.ProbeGRPC, Service: "s", Host: "h", TLS: true, ServerName: "n"}), b, own).(grpc.Probe)
+	if !ok || called.Service != "s" || called.Authority != "h" || called.TLS == nil || called.TLS.ServerName != "n" || called.Preface == nil {
+		t.Errorf("grpc: got %+v", called)
+	}
+	told, ok := prober(pool(config.Health{Kind: config.ProbeExchange, Send: "a", Expect: "b"}), b, own).(health.Exchange)
+	if !ok || string(told.Send) != "a" || told.Expect.String() != "b" || told.TLS != nil {
+		t.Errorf("exchange: got %+v", told)
+	}
+	beside, ok := prober(pool(config.Health{Kind: config.ProbeAgent, Send: "a", Port: 9}), b, own).(health.Agent)
+	if !ok || string(beside.Send) != "a" || beside.Address != "10.0.0.1:9" || beside.Preface != nil {
+		t.Errorf("agent: got %+v, want port 9 and no PROXY header", beside)
+	}
+	for _, name := range health.Presets() {
+		want, _ := health.Preset(name)
+		got, ok := prober(pool(config.Health{Kind: config.ProbeExchange, Preset: name, TLS: true}), b, own).(health.Exchange)
+		if !ok || got.Expect.String() != want.Expect.String() || got.TLS == nil || got.Address != "10.0.0.1:443" {
+			t.Errorf("%s: got %+v", name, got)
+		}
 	}
 }

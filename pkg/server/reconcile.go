@@ -26,8 +26,8 @@ type applied struct {
 	dismissed bool
 	// broken tells of backends that cannot be dialled, and why, by ID.
 	broken map[string]string
-	// logged is the state last told to the operator, by ID.
-	logged map[string]health.State
+	// said is what was last said of each backend, by ID.
+	said map[string]said
 }
 
 // follow makes the balancers and the checker what the registry says, until ctx is
@@ -38,7 +38,10 @@ func (s *Server) follow(ctx context.Context) error {
 		v := s.registry.View()
 		s.reconcileLocked(v, true)
 		s.mu.Unlock()
-		if v.Wait(ctx) != nil {
+		pause, cancel := context.WithTimeout(ctx, certificatesEvery)
+		_ = v.Wait(pause) // for a change, or the time to look at certificates again
+		cancel()
+		if ctx.Err() != nil {
 			return nil
 		}
 	}
@@ -51,6 +54,7 @@ func (s *Server) follow(ctx context.Context) error {
 func (s *Server) reconcileLocked(v *registry.View, dismiss bool) {
 	generation := v.Meta().Generation
 	probesChanged := generation != s.probed
+	s.ejector.Update(ejectPools(v))
 	present := map[string]bool{}
 	for _, pool := range v.Pools() {
 		present[pool.Name] = true
@@ -71,6 +75,9 @@ func (s *Server) reconcileLocked(v *registry.View, dismiss bool) {
 		s.checker.Update(s.targets(v, generation))
 		s.probed = generation
 	}
+	if dismiss {
+		s.watchCertificates(v, time.Now())
+	}
 }
 
 // reconcilePool brings one pool up to date and reports whether its probes may have
@@ -79,14 +86,17 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool, dismiss bool
 	a := s.applied[pool.Name]
 	common := s.plan.shared.pools[pool.Name]
 	if a == nil || a.balancer != common.balancer {
-		a = &applied{balancer: common.balancer, logged: map[string]health.State{}}
+		a = &applied{balancer: common.balancer, said: map[string]said{}}
 		s.applied[pool.Name] = a
 		changed = true
+	}
+	if pool != a.pool {
+		a.balancer.Configure(s.balancerOptions(pool))
 	}
 	backends, via := v.Backends(pool.Name), s.plan.pools[pool.Name]
 	if via != a.via || !slices.Equal(backends, a.backends) || dismiss && !a.dismissed {
 		changed = true
-		specs, broken := specsOf(backends, via)
+		specs, broken := s.specsOf(backends, via)
 		if !dismiss {
 			specs = append(specs, without(a.specs, specs)...)
 		}
@@ -101,25 +111,20 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool, dismiss bool
 	a.pool = pool
 
 	var chosen []string
-	logged := map[string]health.State{}
+	now := map[string]said{}
 	for _, b := range backends {
 		status := v.Status(pool.Name, b.ID)
 		if why := a.broken[b.ID]; why != "" {
-			status.State, status.Why = health.Down, why
+			status.Probed = registry.Probed{State: health.Down, Why: why}
 		}
-		state := balancer.Ready
-		switch status.State {
-		case health.Down:
-			state = balancer.Down
-		case health.Up:
+		if status.State == health.Up {
 			chosen = append(chosen, status.ALPN)
-		case health.Unknown:
 		}
-		a.balancer.SetState(b.ID, state)
-		s.logState(pool.Name, b.ID, status, a.logged[b.ID])
-		logged[b.ID] = status.State
+		mark(a.balancer, &status)
+		s.ejector.Backend(pool.Name, b.ID).SetReady(available(&status))
+		now[b.ID] = s.tell(pool, &status, a.said[b.ID])
 	}
-	a.logged = logged
+	a.said = now
 	common.offer.Store(int32(offerOf(chosen)))
 	return changed
 }
@@ -143,10 +148,13 @@ func idsOf(specs []balancer.Spec) []string {
 
 // specsOf turns rows into the balancer's form, each with the way to reach it, and
 // says which cannot be dialled.
-func specsOf(backends []*registry.Backend, via *proxy.Pool) (specs []balancer.Spec, broken map[string]string) {
+func (s *Server) specsOf(backends []*registry.Backend, via *proxy.Pool) (specs []balancer.Spec, broken map[string]string) {
 	broken = map[string]string{}
 	for _, b := range backends {
 		target := &proxy.Target{Name: b.ID, Pool: via}
+		if e := s.ejector.Backend(b.Pool, b.ID); e != nil {
+			target.Reached = func(err error) { reached(e, err) }
+		}
 		switch {
 		case b.Unresolved != "":
 			target.Unreachable = errorText(b.Unresolved)
@@ -157,7 +165,7 @@ func specsOf(backends []*registry.Backend, via *proxy.Pool) (specs []balancer.Sp
 			broken[b.ID] = target.Unreachable.Error()
 		}
 		specs = append(specs, balancer.Spec{
-			ID: b.ID, Weight: b.Weight, MaxConnections: b.MaxConnections, Backup: b.Backup, Value: target,
+			ID: b.ID, Weight: b.Weight, MaxConnections: b.MaxConnections, Tier: b.Tier, Value: target,
 		})
 	}
 	return specs, broken
@@ -167,19 +175,6 @@ func specsOf(backends []*registry.Backend, via *proxy.Pool) (specs []balancer.Sp
 type errorText string
 
 func (e errorText) Error() string { return string(e) }
-
-func (s *Server) logState(pool, id string, status registry.Status, was health.State) {
-	if status.State == was {
-		return
-	}
-	switch status.State {
-	case health.Down:
-		s.log.Warn("backend down", slog.String("pool", pool), slog.String("backend", id), slog.String("why", status.Why))
-	case health.Up:
-		s.log.Info("backend ready", slog.String("pool", pool), slog.String("backend", id))
-	case health.Unknown:
-	}
-}
 
 // targets are the backends to probe.
 func (s *Server) targets(v *registry.View, generation uint64) []health.Target {

@@ -60,6 +60,7 @@ type Server struct {
 	loops    int
 	registry *registry.Registry
 	checker  *health.Checker
+	ejector  *health.Ejector
 	proxy    *proxy.Proxy // from Run on
 
 	reloading sync.Mutex // one reload at a time, guards lowered; taken before mu
@@ -74,6 +75,7 @@ type Server struct {
 	applied map[string]*applied
 	ending  map[string]*time.Timer
 	probed  uint64 // the generation the checker knows
+	watched watched
 }
 
 // New reads the configuration in path and makes a server of it, which has no socket
@@ -97,6 +99,7 @@ func New(path string, o Options) (*Server, error) {
 		func(lost uint64) { s.log.Warn("access log is written again", slog.Uint64("lost", lost)) },
 	)
 	s.checker = health.NewChecker(s.observe, health.CheckerOptions{})
+	s.ejector = health.NewEjector(s.ejected)
 	s.plan = s.build(nil)
 	if s.plan.problems.Err() != nil {
 		return nil, &ConfigError{s.plan.problems}
@@ -143,7 +146,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 				return startErr
 			}
 			return runAll(
-				ctx, s.checker.Run, s.follow, s.resolveNames,
+				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames,
 				func(ctx context.Context) error { return s.obey(ctx, signals) },
 			)
 		},

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
@@ -51,24 +50,6 @@ func TestDifferenceText(t *testing.T) {
 	d = registry.Difference{Added: slices.Repeat([]string{"x"}, 11)}
 	if got, want := differenceText(d, "changed"), "added: x, x, x, x, x, x, x, x, x, x, …"; got != want {
 		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestAgeing(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	chain := func(end time.Time) []*x509.Certificate { return []*x509.Certificate{{NotAfter: end}} }
-	for _, tc := range []struct {
-		chain []*x509.Certificate
-		want  string
-	}{
-		{nil, ""},
-		{chain(now.AddDate(0, 0, 15)), ""},
-		{chain(now.AddDate(0, 0, 13)), "expires on 2026-01-14"},
-		{chain(now.AddDate(0, 0, -1)), "expired on 2025-12-31"},
-	} {
-		if got := ageing(tc.chain, now); got != tc.want {
-			t.Errorf("got %q, want %q", got, tc.want)
-		}
 	}
 }
 
@@ -142,7 +123,7 @@ func TestBackendRows(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if r := rows[1]; r.Weight != 3 || !r.Backup || r.MaxConnections != 7 {
+	if r := rows[1]; r.Weight != 3 || r.Tier != 1 || r.MaxConnections != 7 {
 		t.Errorf("got %+v, want the settings of b1", r)
 	}
 	rows = backendRows(c, map[string]answer{"app": {err: errors.New("no such host")}})

@@ -1,0 +1,148 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/snicketlb/snicket/balancer"
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/proxy"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+// balancerOptions is how the balancer of a pool chooses.
+func (s *Server) balancerOptions(pool *config.Pool) balancer.Options {
+	policy, err := balancer.ParsePolicy(string(pool.Balance))
+	if err != nil { // the configuration's words are the balancer's
+		panic(err)
+	}
+	return balancer.Options{
+		Policy: policy, SlowStart: pool.SlowStart, PanicBelow: pool.PanicBelow, QueueSize: pool.Queue.Size,
+		OnPanic: func(p balancer.Panic) {
+			ready := fmt.Sprintf("%d of %d", p.Ready, p.Total)
+			if p.On {
+				s.log.Warn("pool in panic, all its backends are tried", slog.String("pool", pool.Name),
+					slog.String("ready", ready), slog.Float64("panic_below", pool.PanicBelow))
+				return
+			}
+			s.log.Info("pool out of panic", slog.String("pool", pool.Name), slog.String("ready", ready))
+		},
+	}
+}
+
+// mark makes a backend of a balancer what its status says. Each mark has a reason of
+// its own, so that none takes another's back.
+func mark(b *balancer.Pool, status *registry.Status) {
+	b.Mark(status.ID, balancer.Down, status.State == health.Down)
+	b.Mark(status.ID, balancer.Draining, drains(status.Agent))
+	b.Mark(status.ID, balancer.Ejected, status.Ejected.On())
+	b.SetShare(status.ID, share(status.Agent))
+}
+
+// available reports whether a backend would be used if it were not ejected.
+func available(status *registry.Status) bool {
+	return status.State != health.Down && !drains(status.Agent) && share(status.Agent) > 0
+}
+
+// drains reports whether an agent wishes that no new session comes.
+func drains(r health.AgentReport) bool {
+	return r.Wish == health.WishDrain || r.Wish == health.WishMaint
+}
+
+// share is the percentage of its weight that an agent wishes for its backend.
+func share(r health.AgentReport) int {
+	if r.Weighs {
+		return r.Weight
+	}
+	return 100
+}
+
+// said is what was last said of a backend.
+type said struct {
+	any     bool // anything yet
+	state   health.State
+	drains  bool
+	share   int
+	ejected bool
+}
+
+// tell logs how a backend's status differs from what was last said of it, ends its
+// sessions if it went down and that is wished, and returns what is said now.
+func (s *Server) tell(pool *config.Pool, status *registry.Status, was said) said {
+	now := said{any: true, state: status.State, drains: drains(status.Agent), share: share(status.Agent), ejected: status.Ejected.On()}
+	if !was.any {
+		was.share = 100
+	}
+	say := func(level slog.Level, text string, attrs ...slog.Attr) {
+		named := []slog.Attr{slog.String("pool", status.Pool), slog.String("backend", status.ID)}
+		s.log.LogAttrs(context.Background(), level, text, append(named, attrs...)...)
+	}
+	if now.state != was.state {
+		switch now.state {
+		case health.Down:
+			say(slog.LevelWarn, "backend down", slog.String("why", status.Why))
+			if pool.OnDown == config.CloseSessions {
+				s.proxy.EndBackend(status.Pool, status.ID, proxy.BackendReset)
+			}
+		case health.Up:
+			say(slog.LevelInfo, "backend ready")
+		case health.Unknown:
+		}
+	}
+	if now.drains != was.drains {
+		if now.drains {
+			say(slog.LevelInfo, "backend drains", slog.String("why", "agent says "+status.Agent.Wish.String()))
+		} else {
+			say(slog.LevelInfo, "backend drains no more")
+		}
+	}
+	if now.share != was.share {
+		say(slog.LevelInfo, "backend weight", slog.String("share", fmt.Sprintf("%d%%", now.share)), slog.String("why", "agent says so"))
+	}
+	if now.ejected != was.ejected {
+		if now.ejected {
+			say(slog.LevelWarn, "backend ejected", slog.String("why", status.Reason),
+				slog.String("until", status.Until.UTC().Format(time.RFC3339)))
+		} else {
+			say(slog.LevelInfo, "backend no longer ejected")
+		}
+	}
+	return now
+}
+
+// ejectPools are the pools that eject, for the ejector.
+func ejectPools(v *registry.View) []health.EjectPool {
+	var out []health.EjectPool
+	for _, pool := range v.Pools() {
+		e := pool.Eject
+		if e == nil {
+			continue
+		}
+		p := health.EjectPool{Name: pool.Name, Options: health.EjectOptions{
+			Failures: e.Failures, Ratio: e.Ratio, Window: e.Window, MinResults: e.Minimum,
+			For: e.For, Max: e.Max, MaxEjected: e.MaxEjected,
+		}}
+		for _, b := range v.Backends(pool.Name) {
+			p.Backends = append(p.Backends, b.ID)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// reached tells an ejectable of a session that reached its backend, or failed to.
+func reached(e *health.Ejectable, err error) {
+	if err == nil {
+		e.OK(time.Now())
+		return
+	}
+	e.Failed(time.Now(), err)
+}
+
+// ejected is told of ejections and of their ends.
+func (s *Server) ejected(e health.Ejection) {
+	s.registry.Eject(e.Pool, e.ID, registry.Ejected{Until: e.Until, Reason: e.Reason})
+}

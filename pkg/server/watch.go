@@ -1,0 +1,142 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+const (
+	// certificateNotice is how long before its end a backend's certificate is spoken of.
+	certificateNotice = 14 * 24 * time.Hour
+	// certificatesEvery is how often certificates that did not change are looked at.
+	certificatesEvery = time.Hour
+)
+
+// watched is what is known of the certificates that backends showed to probes.
+type watched struct {
+	seen map[string]registry.Certificate // by targetID
+	// said holds the warnings that stand, so that each is said once.
+	said       map[string]bool
+	at         time.Time // of the last look
+	generation uint64
+}
+
+// watchCertificates warns of the certificates that backends show to probes: what
+// changed, is out of date or soon will be, or does not cover the name that was asked
+// for; and of those that lead HTTP/2 clients to the wrong pool. None of it takes a
+// backend down. A warning is said once, and again after it was not true for a while.
+// The caller holds mu.
+func (s *Server) watchCertificates(v *registry.View, now time.Time) {
+	w := &s.watched
+	seen := map[string]registry.Certificate{}
+	changed := v.Meta().Generation != w.generation || now.Sub(w.at) >= certificatesEvery
+	for _, status := range v.Statuses() {
+		if status.Certificate == (registry.Certificate{}) {
+			continue
+		}
+		id := targetID(status.Pool, status.ID)
+		seen[id] = status.Certificate
+		former, was := w.seen[id]
+		if was && former == status.Certificate {
+			continue
+		}
+		changed = true
+		if was {
+			s.sayChanged(status, former)
+		}
+	}
+	if !changed && len(seen) == len(w.seen) {
+		return
+	}
+	said := map[string]bool{}
+	warn := func(key string, attrs ...slog.Attr) {
+		if said[key] = true; !w.said[key] {
+			s.log.LogAttrs(context.Background(), slog.LevelWarn, "backend certificate", attrs...)
+		}
+	}
+	warnOfBackends(v, now, warn)
+	warnOfCoalescing(v, warn)
+	s.watched = watched{seen: seen, said: said, at: now, generation: v.Meta().Generation}
+}
+
+func (s *Server) sayChanged(status *registry.Status, former registry.Certificate) {
+	old, _ := former.Unpack()
+	now, _ := status.Certificate.Unpack()
+	s.log.Warn("backend certificate", slog.String("pool", status.Pool), slog.String("backend", status.ID), slog.String("why", now.Changed(&old)))
+}
+
+// warnOfBackends warns of each certificate by itself.
+func warnOfBackends(v *registry.View, now time.Time, warn func(key string, attrs ...slog.Attr)) {
+	routes := map[string][]string{} // by pool
+	for _, r := range v.Routes() {
+		routes[r.Pool] = append(routes[r.Pool], r.Name)
+	}
+	for _, pool := range v.Pools() {
+		// A backend may have a certificate for each name: what it showed tells of
+		// the one that was asked for.
+		var asked []string
+		if pool.Health.ServerName != "" {
+			asked = []string{pool.Health.ServerName}
+		}
+		for _, b := range v.Backends(pool.Name) {
+			c, ok := v.Status(pool.Name, b.ID).Certificate.Unpack()
+			if !ok {
+				continue
+			}
+			for _, why := range c.Warnings(now, certificateNotice, asked) {
+				warn(targetID(pool.Name, b.ID)+" "+c.Fingerprint+" "+withoutCount(why),
+					slog.String("pool", pool.Name), slog.String("backend", b.ID),
+					slog.String("routes", strings.Join(routes[pool.Name], " ")), slog.String("why", why))
+			}
+		}
+	}
+}
+
+// withoutCount takes the numbers out of a length of time, so that a warning is not said
+// anew each day but when days have become hours.
+func withoutCount(why string) string {
+	if !strings.HasPrefix(why, "certificate expire") {
+		return why
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, why)
+}
+
+// warnOfCoalescing warns of certificates of passthrough backends that cover a host
+// which goes to another pool, listener by listener.
+func warnOfCoalescing(v *registry.View, warn func(key string, attrs ...slog.Attr)) {
+	for _, l := range v.Listeners() {
+		var hosts []health.HostPool
+		names := map[string][]string{}
+		for _, r := range v.Routes() {
+			if !slices.Contains(r.Listeners, l.Name) || r.Mode == config.Reject {
+				continue
+			}
+			for _, h := range r.Hosts {
+				hosts = append(hosts, health.HostPool{Host: h.Pattern, Pool: r.Pool})
+			}
+			if r.Mode != config.Passthrough || names[r.Pool] != nil || len(r.ALPN) > 0 && !slices.Contains(r.ALPN, "h2") {
+				continue
+			}
+			for _, b := range v.Backends(r.Pool) {
+				if c, ok := v.Status(r.Pool, b.ID).Certificate.Unpack(); ok {
+					names[r.Pool] = append(names[r.Pool], c.Names...)
+				}
+			}
+		}
+		for _, o := range health.Coalescing(names, hosts) {
+			warn(l.Name+" "+o.String(), slog.String("listener", l.Name), slog.String("pool", o.Pool), slog.String("why", o.String()))
+		}
+	}
+}
