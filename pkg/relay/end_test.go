@@ -189,3 +189,35 @@ func urgent(t *testing.T, p peer) {
 		}
 	})
 }
+
+// The FIN of the way that ends first goes out at once, that of the second with the
+// closing of the socket, which follows, unless an answer was sent to who had ended.
+func TestSecondEndIsLeftToClosing(t *testing.T) {
+	for side, name := range sides {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, "tcp4", 0)
+			d.peers[side].end()
+			await(t, d.fds[side], unix.POLLRDHUP)
+			d.relay.Note(side, whenEnded)
+			if got := d.pump(); got != relay.Waiting {
+				t.Fatalf("Pump = %d, want Waiting", got)
+			}
+			if _, err := d.peers[side^1].rest(); err != nil {
+				t.Fatalf("the other side got %v, want an end", err)
+			}
+			d.peers[side^1].end()
+			await(t, d.fds[side^1], unix.POLLRDHUP)
+			d.relay.Note(side^1, whenEnded)
+			if got := d.pump(); got != relay.Ended {
+				t.Fatalf("Pump = %d, want Ended", got)
+			}
+			if first, ok := d.relay.FirstEnd(); first != side || !ok {
+				t.Errorf("FirstEnd() = %d, %t; want %d", first, ok, side)
+			}
+			info, err := unix.GetsockoptTCPInfo(d.fds[side], unix.IPPROTO_TCP, unix.TCP_INFO)
+			if err != nil || info.State != unix.BPF_TCP_CLOSE_WAIT {
+				t.Errorf("state %d, %v; want CLOSE_WAIT: its own end has not gone out", info.State, err)
+			}
+		})
+	}
+}

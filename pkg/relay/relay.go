@@ -294,11 +294,17 @@ func (r *Relay) ended(s Side, errno unix.Errno) {
 	if from.reset {
 		return
 	}
-	if !r.ways[s.other()].whole {
-		r.early = s
-	}
+	second := r.ways[s.other()].whole
 	w.whole = true
 	r.moved = true
+	if second && r.late == 0 {
+		return // nothing is left to wait for: closing the socket sends the FIN
+	}
+	if !second {
+		r.early = s
+	}
+	// If the second end follows an answer, the shutdown may tell that the client,
+	// which had ended, has reset and left the answer.
 	if errno := loop.Shut(int(to.fd)); errno != 0 {
 		// It was reset and its event is still to come.
 		if pending := loop.PendingError(int(to.fd)); pending != 0 {

@@ -227,6 +227,7 @@ func TestEndThatMeetsAReset(t *testing.T) {
 			d.pump()
 			d.peers[side].reset()
 			await(t, d.fds[side], unix.POLLHUP)
+			d.relay.Note(side, loop.Readable|loop.Writable|loop.PeerShut|loop.Error|loop.Hangup)
 			d.peers[side^1].end()
 			await(t, d.fds[side^1], unix.POLLRDHUP)
 			d.relay.Note(side^1, whenEnded)
