@@ -53,11 +53,13 @@ type Proxy struct {
 	perAddr *perAddr
 	gate    *gate
 
-	active   atomic.Int64 // sessions, lingering ones included
-	hellos   atomic.Int64 // unfinished hellos
-	draining atomic.Bool
-	running  atomic.Bool
-	empty    chan struct{} // a token when the last session of a drain has ended
+	active atomic.Int64 // sessions, lingering ones included
+	hellos atomic.Int64 // unfinished hellos
+	// handshakes counts those begun with clients.
+	handshakes atomic.Uint64
+	draining   atomic.Bool
+	running    atomic.Bool
+	empty      chan struct{} // a token when the last session of a drain has ended
 
 	offloaded sync.WaitGroup // goroutines that work for a loop
 
@@ -131,6 +133,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 	written := make(chan struct{})
 	stopWriter := make(chan struct{})
 	go p.writeRecords(stopWriter, written)
+	tidied := make(chan struct{})
+	go tidy(&p.handshakes, stopWriter, tidied)
 
 	<-ctx.Done()
 	p.closeListeners()
@@ -149,6 +153,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	close(stopWriter)
 	<-written
+	<-tidied
 	return first
 }
 
