@@ -27,12 +27,15 @@ func (s *Side) stream() io.ReadWriter {
 // closeWrite tells the side that no more bytes come: close_notify if it speaks
 // TLS and has not been told, then FIN, for peers that wait for that. An error
 // means that the side is gone or cannot be told; it then gets a FIN alone, which
-// is no orderly end of TLS, and its reader reports what happened.
-func (s *Side) closeWrite(told bool) {
+// is no orderly end of TLS, and its reader reports what happened. When last, the
+// FIN is left to the closing of the descriptor, which follows at once.
+func (s *Side) closeWrite(told, last bool) {
 	if s.TLS != nil && !told {
 		_ = s.TLS.CloseWrite()
 	}
-	_ = s.Conn.CloseWrite()
+	if !last || s.Conn.Unsent() {
+		_ = s.Conn.CloseWrite()
+	}
 }
 
 func (r *Relay) finLimit() time.Duration {

@@ -295,7 +295,8 @@ func (r *Relay) readEnded(s relay.Side, err error, now time.Duration) {
 	switch {
 	case r.inOrder(s, err):
 		r.halfClosed(s, now)
-		r.sides[s^1].closeWrite(w.told)
+		last := opposite.done && opposite.cut == nil && opposite.lost == nil
+		r.sides[s^1].closeWrite(w.told, last && !c.Unsent())
 		if c.gone() {
 			r.resetAfterEnd(s, opposite, now)
 		}
