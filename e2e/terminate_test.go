@@ -160,3 +160,65 @@ func TestCertificateChoice(t *testing.T) {
 		}
 	}
 }
+
+// typed is an openssl s_client whose keyboard is the test. It takes one command or line at a time.
+type typed struct {
+	*lab.Process
+	keys io.Writer
+	mark int
+}
+
+func newTyped(t *testing.T, addr, version string) *typed {
+	t.Helper()
+	keys, keyboard, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keys.Close()
+	t.Cleanup(func() { keyboard.Close() })
+	return &typed{keys: keyboard, Process: lab.Start(t, lab.Command{
+		Path: "openssl", Stdin: keys, Args: []string{"s_client", "-connect", addr, "-servername", "a.test", version},
+	})}
+}
+
+// line types a line and waits for one that matches.
+func (c *typed) line(t *testing.T, line, pattern string) {
+	t.Helper()
+	if _, err := io.WriteString(c.keys, line+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	_, c.mark = c.WaitLineAfter(c.mark, pattern)
+}
+
+// TestKeyUpdate changes the keys of TLS 1.3 in mid-session, on one side and on both.
+func TestKeyUpdate(t *testing.T) {
+	for _, reencrypt := range []bool{false, true} {
+		t.Run(fmt.Sprintf("re-encrypt %v", reencrypt), func(t *testing.T) {
+			e := newEdge(t, lab.Echo(), reencrypt, "")
+			mark := e.Mark()
+			c := newTyped(t, e.addr, "-tls1_3")
+			c.line(t, "with the first keys", "^with the first keys$")
+			for i := range 3 {
+				c.line(t, "k", "KEYUPDATE")
+				c.line(t, fmt.Sprintf("own update %d", i), fmt.Sprintf("^own update %d$", i))
+				c.line(t, "K", "KEYUPDATE")
+				c.line(t, fmt.Sprintf("both update %d", i), fmt.Sprintf("^both update %d$", i))
+			}
+			c.line(t, "Q", "DONE")
+			e.waitRecord(mark, record{"outcome": "ok", "tls_version": "1.3"})
+		})
+	}
+}
+
+// TestRenegotiation has a client of TLS 1.2 ask for new keys: it is refused, and nobody else is the worse for it.
+func TestRenegotiation(t *testing.T) {
+	e := newEdge(t, lab.Echo(), false, "")
+	mark := e.Mark()
+	c := newTyped(t, e.addr, "-tls1_2")
+	c.line(t, "at first", "^at first$")
+	c.line(t, "R", "unexpected message|no renegotiation")
+	e.waitRecord(mark, record{"outcome": "client-reset", "tls_version": "1.2"})
+	if got := ask(t, e.addr, e.edge.Client("a.test"), "after it"); got != "after it" {
+		t.Errorf("got %q, want the echo", got)
+	}
+}

@@ -114,7 +114,7 @@ type attached struct {
 	done chan struct{}
 }
 
-func (a *attached) Ready(ev loop.Events) {
+func (a *attached) Ready(loop.Events) {
 	if a.n--; a.n > 0 {
 		a.l.Again(a.tok)
 		return

@@ -63,15 +63,12 @@ func (q *shakeQueue) Ready(loop.Events) {
 // offload has work done by a goroutine and then done called on the loop, which
 // leaves the scheduler room meanwhile. Proxy.Run waits for the goroutine.
 func (w *worker) offload(work, done func()) {
-	p := w.p
 	w.l.Background(1)
-	p.offloaded.Add(1)
-	go func() { // until work is done, which nothing holds up
-		defer p.offloaded.Done()
+	w.p.offloaded.Go(func() {
 		work()
 		w.l.Post(func() {
 			w.l.Background(-1)
 			done()
 		})
-	}()
+	})
 }

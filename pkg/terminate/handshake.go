@@ -71,8 +71,7 @@ func (h *Handshake) Abort(err error) {
 		return
 	}
 	h.conn.failed = err
-	for !h.Step() {
-	}
+	h.Step() // nothing yields any more
 }
 
 // Result returns the connection of a handshake that is over, or its error.
@@ -84,7 +83,9 @@ func (h *Handshake) Abort(err error) {
 func (h *Handshake) Result() (*tls.Conn, error) {
 	err := h.err
 	switch {
-	case h.conn.noCert && err != nil && h.conn.failed == nil:
+	case err != nil && h.conn.failed != nil:
+		err = h.conn.failed // which crypto/tls does not always wrap
+	case err != nil && h.conn.noCert:
 		err = ErrNoCertificate
 	case err != nil || !h.backend:
 	default:
@@ -100,14 +101,14 @@ func (h *Handshake) Result() (*tls.Conn, error) {
 
 // sign has a signature made by a goroutine, if the loop has any, and yields until
 // it is there.
-func (h *Handshake) sign(make func() ([]byte, error)) ([]byte, error) {
+func (h *Handshake) sign(work func() ([]byte, error)) ([]byte, error) {
 	if h.env.offload == nil {
-		return make()
+		return work()
 	}
 	var sig []byte
 	var err error
 	h.signing = true
-	h.env.offload(func() { sig, err = make() }, func() {
+	h.env.offload(func() { sig, err = work() }, func() {
 		h.signing = false
 		if !h.over {
 			h.waker.Wake()

@@ -40,12 +40,10 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, l: l, pool: relay.NewEnv(0), stopped: make(chan error, 1)}
 	r.env = terminate.NewEnv(r.pool, func(work, done func()) {
 		r.offloaded.Add(1)
-		r.workers.Add(1)
-		go func() {
-			defer r.workers.Done()
+		r.workers.Go(func() {
 			work()
 			l.Post(done)
-		}()
+		})
 	})
 	go func() { r.stopped <- l.Run() }()
 	t.Cleanup(r.stop)

@@ -41,7 +41,7 @@ func ServerConfig(o ServerOptions) *tls.Config {
 				return cert, nil
 			case cert == nil:
 				c.noCert = true
-				return nil, nil //nolint:nilnil // see above
+				return nil, nil
 			}
 			return keyFor(cert, c), nil
 		},
