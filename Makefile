@@ -50,5 +50,6 @@ e2e: ## the real binary with real clients, servers and peers; needs root and the
 
 long: ## soaks and full-size runs, on top of e2e
 	$(GO) test -tags e2e,long -count 1 -timeout 60m -v ./e2e ./pkg/relay
+	$(GO) test -race -tags long -count 1 -timeout 60m -run Random -v ./pkg/proxy
 
 check: vet portable lint race fuzz e2e ## everything that must hold before a change is merged

@@ -11,7 +11,7 @@ import (
 // is a peer of TestRandomSessions instead.
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
-		os.Exit(playRole(role))
+		os.Exit(playRole(role, os.Stdout))
 	}
 	runtime.GOMAXPROCS(2 + max(2, runtime.NumCPU()))
 	os.Exit(m.Run())

@@ -36,8 +36,8 @@ func (m *markedList) remove(s *session) {
 
 // Expired doubts them all. Pumping may end a session, its own, or mark its other way.
 func (m *markedList) Expired(now time.Duration) {
-	for i := len(m.sessions) - 1; i >= 0; i-- {
-		switch s := m.sessions[i]; {
+	for _, s := range slices.Backward(m.sessions) { // so that removing skips none
+		switch {
 		case s.phase != inRelay: // it reads no more
 			m.remove(s)
 		case s.relay.Doubt():

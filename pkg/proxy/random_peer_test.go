@@ -134,6 +134,7 @@ func (g *gauge) reach(n int64) {
 
 // playing counts what the sessions of one process have done.
 type playing struct {
+	out                       io.Writer
 	seed                      uint64
 	start                     chan struct{} // closed when all are to begin
 	sessions, bytes, failures atomic.Int64
@@ -141,7 +142,7 @@ type playing struct {
 
 func (y *playing) fail(number uint64, side string, c net.Conn, format string, args ...any) {
 	y.failures.Add(1)
-	fmt.Printf("failed: session %d: %s at %v: %s\n", number, side, c.LocalAddr(), fmt.Sprintf(format, args...))
+	fmt.Fprintf(y.out, "failed: session %d: %s at %v: %s\n", number, side, c.LocalAddr(), fmt.Sprintf(format, args...))
 }
 
 // play sends what mine says and takes what theirs says, and tells what is wrong.
@@ -242,8 +243,8 @@ const (
 
 // playRole is a peer's whole life. It reads "go" when all sessions are open, and
 // the end of its input when nobody needs it any more.
-func playRole(role string) int {
-	y := &playing{start: make(chan struct{})}
+func playRole(role string, out io.Writer) int {
+	y := &playing{out: out, start: make(chan struct{})}
 	y.seed, _ = strconv.ParseUint(os.Getenv(seedVariable), 10, 64)
 	words := bufio.NewScanner(os.Stdin)
 	var all sync.WaitGroup
@@ -252,21 +253,21 @@ func playRole(role string) int {
 		first, _ := strconv.Atoi(os.Getenv("FIRST"))
 		count, _ := strconv.Atoi(os.Getenv("COUNT"))
 		y.open(&all, os.Getenv("ADDRESS"), first, count)
-		fmt.Println("open")
+		fmt.Fprintln(y.out, "open")
 	case "backend":
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
 		if err != nil {
-			fmt.Println("failed:", err)
+			fmt.Fprintln(y.out, "failed:", err)
 			return 1
 		}
-		fmt.Println("listening", l.Addr())
+		fmt.Fprintln(y.out, "listening", l.Addr())
 		go y.serve(&all, l) // ends with the process
 	}
 	if words.Scan() {
 		close(y.start)
 		if role == "client" {
 			all.Wait()
-			fmt.Println("over")
+			fmt.Fprintln(y.out, "over")
 		}
 	}
 	for words.Scan() { // a session that hangs is looked at before this ends
@@ -274,7 +275,7 @@ func playRole(role string) int {
 	if role == "backend" {
 		all.Wait()
 	}
-	fmt.Printf("sessions %d bytes %d failures %d\n", y.sessions.Load(), y.bytes.Load(), y.failures.Load())
+	fmt.Fprintf(y.out, "sessions %d bytes %d failures %d\n", y.sessions.Load(), y.bytes.Load(), y.failures.Load())
 	return 0
 }
 
@@ -303,7 +304,7 @@ func (y *playing) open(all *sync.WaitGroup, address string, first, count int) {
 			opened.Done()
 			if err != nil {
 				y.failures.Add(1)
-				fmt.Printf("failed: session %d: opening: %v\n", number, err)
+				fmt.Fprintf(y.out, "failed: session %d: opening: %v\n", number, err)
 				return
 			}
 			y.play(number, "client", c, &mine, &theirs)
@@ -344,7 +345,7 @@ func (y *playing) serve(all *sync.WaitGroup, l net.Listener) {
 			b := make([]byte, len(hello)+8)
 			if _, err := io.ReadFull(c, b); err != nil {
 				y.failures.Add(1)
-				fmt.Println("failed: the backend's first bytes:", err)
+				fmt.Fprintln(y.out, "failed: the backend's first bytes:", err)
 				return
 			}
 			number := binary.BigEndian.Uint64(b[len(hello):])

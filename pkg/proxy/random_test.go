@@ -91,7 +91,7 @@ func (c *crew) end() (sessions, bytes int) {
 	return sessions, bytes
 }
 
-var totals = regexp.MustCompile(`^sessions (\d+) bytes (\d+) failures \d+$`) //nolint:gochecknoglobals // a constant
+var totals = regexp.MustCompile(`^sessions (\d+) bytes (\d+) failures \d+$`)
 
 // TestRandomSessions opens many sessions and, when all of them are open, has both
 // sides of each do what chance says: chunks of any size, pauses, slow readers,
