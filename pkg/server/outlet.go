@@ -22,6 +22,7 @@ type outlet struct {
 	mu      sync.Mutex // guards the fields below
 	w       io.Writer
 	waiting []byte
+	spare   []byte        // for the lines to come, while waiting is with the writer
 	passing uint64        // lines of which the writer has not said what became
 	idle    chan struct{} // closed when the writer is at rest; nil while it is
 	torn    bool          // the last line written has no end
@@ -30,6 +31,9 @@ type outlet struct {
 	lost    uint64 // since it began to fail
 	total   uint64 // lost before that
 }
+
+// keepLines is the largest buffer, in bytes, that is kept for the lines to come.
+const keepLines = 64 << 10
 
 // errStalled says that a writer takes nothing, or less than comes.
 var errStalled = errors.New("its reader does not keep up")
@@ -60,17 +64,20 @@ func (o *outlet) Write(b []byte) (int, error) {
 
 // pass writes until nothing waits.
 func (o *outlet) pass() {
-	var lines []byte
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.waiting) > 0 {
-		lines, o.waiting = o.waiting, lines[:0]
+		lines := o.waiting
+		o.waiting, o.spare = o.spare[:0], nil
 		o.passing = countLines(lines)
 		torn := o.torn
 		o.mu.Unlock()
 		n, torn, err := writeLines(o.w, lines, torn)
 		o.mu.Lock()
 		o.passing, o.torn = 0, torn
+		if o.spare == nil && cap(lines) <= keepLines {
+			o.spare = lines
+		}
 		tell := func() {}
 		switch {
 		case err != nil:
