@@ -59,8 +59,13 @@ func probe(c *cli.Context, path string) error {
 		return configError(c, path, err)
 	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
-	probed, down := 0, 0
+	probed, down, failed := 0, 0, 0
 	for _, v := range verdicts {
+		if v.Source != "" {
+			failed++
+			fmt.Fprintf(w, "%s\tdiscovery failed\t%s: %v\n", v.Pool, v.Source, v.Err)
+			continue
+		}
 		state, why := "ready", "after "+v.Took.Round(100*time.Microsecond).String()
 		switch {
 		case v.Err != nil:
@@ -81,8 +86,14 @@ func probe(c *cli.Context, path string) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if down > 0 {
-		return &hinted{fmt.Errorf("%d of %d backends down", down, probed), "each line above says why, in the words of the probe"}
+	const hint = "each line above says why, in the words of the probe"
+	switch {
+	case failed > 0 && down > 0:
+		return &hinted{fmt.Errorf("%d of %d backends down, discovery of %d pools failed", down, probed, failed), hint}
+	case failed > 0:
+		return &hinted{fmt.Errorf("discovery of %d pools failed", failed), hint}
+	case down > 0:
+		return &hinted{fmt.Errorf("%d of %d backends down", down, probed), hint}
 	}
 	return nil
 }

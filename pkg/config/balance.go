@@ -30,10 +30,14 @@ func (d *decoder) balance(t table, p *Pool) {
 // checkQueue warns of a queue in which nobody can ever wait.
 func (d *decoder) checkQueue(t table, p *Pool) {
 	limited := slices.ContainsFunc(p.Backends, func(b Backend) bool { return b.MaxConnections > 0 })
-	if p.Queue.Size == 0 || limited {
+	if p.Queue.Size == 0 || limited || p.Discover != nil && p.Discover.Kind == DiscoverFile {
 		return
 	}
-	d.warning(t.pos("queue"), "give backends max_connections, or drop it", "nobody ever waits in the queue of pool %q: no backend has a limit", p.Name)
+	hint := "give backends max_connections, or drop it"
+	if p.Discover != nil {
+		hint = "drop it: backends from DNS have no max_connections"
+	}
+	d.warning(t.pos("queue"), hint, "nobody ever waits in the queue of pool %q: no backend has a limit", p.Name)
 }
 
 // share reads a number from 0 to 1.

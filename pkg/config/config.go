@@ -148,7 +148,8 @@ const (
 // Pool is a set of backends that serve the same and how they are spoken to.
 type Pool struct {
 	Name     string
-	Backends []Backend // never empty when valid; in order of declaration
+	Backends []Backend // in order of declaration; never empty when valid, but with Discover
+	Discover *Discover // where Backends come from instead; nil: they are declared
 	Balance  Balance
 	// PanicBelow is the share of ready backends under which all are tried; 0: never.
 	PanicBelow float64
@@ -192,6 +193,27 @@ type Eject struct {
 	For        time.Duration // of the first ejection, doubled at each further one
 	Max        time.Duration // at least For
 	MaxEjected float64       // share of the pool; above 0
+}
+
+// DiscoverKind is the kind of a source of backends.
+type DiscoverKind string
+
+// The kinds of source.
+const (
+	DiscoverDNS  DiscoverKind = "dns"  // the addresses of a name
+	DiscoverSRV  DiscoverKind = "srv"  // what the SRV records of a name say
+	DiscoverFile DiscoverKind = "file" // a list that somebody else writes
+)
+
+// Discover is where the backends of a pool come from.
+type Discover struct {
+	Kind DiscoverKind
+	Name string // dns, srv; lower case; with a trailing dot where it was written so
+	Port uint16 // dns
+	File string // file; absolute; it may not exist yet
+	// Resolvers are the name servers to ask; empty: those of the system.
+	Resolvers []netip.AddrPort
+	Pos       Position // of its table
 }
 
 // PoolTLS re-encrypts: fresh TLS to the backends.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -87,7 +88,9 @@ func (w *writer) route(r Route) {
 func (w *writer) pool(p Pool) {
 	name := bareOrQuoted(p.Name)
 	w.header("[pools.%s]", name)
-	w.backends(p.Backends)
+	if p.Discover == nil {
+		w.backends(p.Backends)
+	}
 	w.set("balance", string(p.Balance))
 	w.set("proxy_protocol", [...]string{"off", "v1", "v2"}[p.ProxyProtocol])
 	if p.ProxyProtocol == 2 {
@@ -114,6 +117,10 @@ func (w *writer) pool(p Pool) {
 		w.header("[pools.%s.eject]", name)
 		w.eject(p.Eject)
 	}
+	if p.Discover != nil {
+		w.header("[pools.%s.discover]", name)
+		w.discover(p.Discover)
+	}
 }
 
 func (w *writer) backends(list []Backend) {
@@ -135,6 +142,23 @@ func (w *writer) eject(e *Eject) {
 	w.set("for", e.For)
 	w.set("max", e.Max)
 	w.set("max_ejected", e.MaxEjected)
+}
+
+func (w *writer) discover(d *Discover) {
+	switch d.Kind {
+	case DiscoverDNS:
+		w.set("dns", net.JoinHostPort(d.Name, strconv.Itoa(int(d.Port))))
+	case DiscoverSRV:
+		w.set("srv", d.Name)
+	case DiscoverFile:
+		w.set("file", d.File)
+		return
+	}
+	if len(d.Resolvers) == 0 {
+		w.note("resolvers: the system's")
+		return
+	}
+	w.set("resolvers", texts(d.Resolvers))
 }
 
 func (w *writer) health(h Health) {

@@ -23,7 +23,7 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 			}
 			d.checkName(t.at, "pool", name)
 			d.addPool(c, d.pool(t, name, t))
-			if t.missing("backends") {
+			if t.missing("backends") && t.missing("discover") {
 				d.problem(t.at, `write backends = ["IP:port"]`, "pool %q has no backends", name)
 			}
 		}
@@ -81,6 +81,10 @@ func (d *decoder) pool(t table, name string, list table) Pool {
 	p.ProxyTLVs = d.proxyTLVs(t, p.ProxyProtocol)
 	d.balance(t, &p)
 	p.Eject = d.eject(t)
+	p.Discover = d.discover(t)
+	if v := list.get("backends"); v != nil && p.Discover != nil {
+		d.problem(v.pos(), "keep one of them", "pool %q has both backends and discover", name)
+	}
 	if v := t.get("tls"); v != nil {
 		p.TLS = d.poolTLS(d.table(v, poolTLSTable, t.at))
 	}

@@ -20,6 +20,7 @@ const (
 	poolTLSTable     = "pools.NAME.tls"
 	healthTable      = "pools.NAME.health"
 	ejectTable       = "pools.NAME.eject"
+	discoverTable    = "pools.NAME.discover"
 	certificateTable = "tls.certificates"
 	tlsTable         = "tls"
 	timeoutsTable    = "timeouts"
@@ -43,7 +44,7 @@ func keysOf(table string) []string {
 	case poolTable:
 		return []string{
 			"backends", "balance", "proxy_protocol", "proxy_tlvs", "dial_timeout", "retries", "panic_below", "on_down", "slow_start",
-			"queue", "source_addresses", "tls", "health", "eject",
+			"queue", "source_addresses", "tls", "health", "eject", "discover",
 		}
 	case backendTable:
 		return []string{"address", "name", "weight", "backup", "max_connections"}
@@ -58,6 +59,8 @@ func keysOf(table string) []string {
 		}
 	case ejectTable:
 		return []string{"failures", "ratio", "window", "minimum", "for", "max", "max_ejected"}
+	case discoverTable:
+		return []string{"dns", "srv", "file", "resolvers"}
 	case certificateTable:
 		return []string{"cert", "key"}
 	case tlsTable:
@@ -76,7 +79,7 @@ func keysOf(table string) []string {
 func tables() []string {
 	return []string{
 		rootTable, listenerTable, routeTable, routeTLSTable, routeTimesTable,
-		poolTable, backendTable, queueTable, poolTLSTable, healthTable, ejectTable,
+		poolTable, backendTable, queueTable, poolTLSTable, healthTable, ejectTable, discoverTable,
 		tlsTable, certificateTable, timeoutsTable, limitsTable, logTable,
 	}
 }

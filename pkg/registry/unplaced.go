@@ -38,6 +38,11 @@ func placelessPool(p *config.Pool) {
 	for i := range p.Backends {
 		p.Backends[i].Pos = config.Position{}
 	}
+	if p.Discover != nil {
+		d := *p.Discover
+		d.Pos = config.Position{}
+		p.Discover = &d
+	}
 	if p.TLS != nil {
 		t := *p.TLS
 		t.Pos, t.CA.Pos, t.Certificate.Pos = config.Position{}, config.Position{}, config.Position{}

@@ -28,16 +28,23 @@ func (r *running) ask(ca *lab.Authority) string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	answer := name(r.t, c)
+	hangUp(r.t, c)
+	return answer
+}
+
+// name asks the backend of a session for its name.
+func name(t *testing.T, c *tls.Conn) string {
+	t.Helper()
 	c.SetDeadline(time.Now().Add(lab.Patience))
 	if _, err := io.WriteString(c, "x"); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	name, err := bufio.NewReader(c).ReadString('\n')
+	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	hangUp(r.t, c)
-	return strings.TrimSpace(name)
+	return strings.TrimSpace(line)
 }
 
 // TestPolicies reloads from one policy to the next, in place.

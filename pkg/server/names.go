@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/discover"
 	"github.com/snicketlb/snicket/pkg/registry"
 )
 
@@ -84,11 +85,26 @@ func plainError(err error) error {
 	return err
 }
 
-// hostNames are those among the backends of c, sorted.
-func hostNames(c *config.Config) []string {
+// members are the backends of a pool as the configuration has them, or its source.
+func members(p *config.Pool, found map[string]discovered) []discover.Backend {
+	if p.Discover != nil {
+		return found[p.Name].backends
+	}
+	out := make([]discover.Backend, len(p.Backends))
+	for i, b := range p.Backends {
+		out[i] = discover.Backend{Name: b.Name, Address: b.Address, Weight: b.Weight, MaxConnections: b.MaxConnections}
+		if b.Backup {
+			out[i].Tier = 1
+		}
+	}
+	return out
+}
+
+// hostNames are those among the backends of c and its sources, sorted.
+func hostNames(c *config.Config, found map[string]discovered) []string {
 	hosts := map[string]bool{}
-	for _, p := range c.Pools {
-		for _, b := range p.Backends {
+	for i := range c.Pools {
+		for _, b := range members(&c.Pools[i], found) {
 			if b.Address.Kind == config.AddressName {
 				hosts[b.Address.Host] = true
 			}
@@ -104,6 +120,9 @@ func (s *Server) learnLocked(hosts []string, answers map[string]answer) {
 	for _, host := range hosts {
 		old, was := s.names[host]
 		now, asked := answers[host]
+		if !asked && !was { // a source has just told of it
+			continue
+		}
 		if !asked {
 			now = old
 		} else if now.err != nil {
@@ -121,26 +140,28 @@ func (s *Server) learnLocked(hosts []string, answers map[string]answer) {
 	s.names = known
 }
 
-// backendRows are the backends of c by the addresses known. One that is a host name
-// becomes one for each address, with the ID NAME@IP; while there is none, one that
-// says why.
-func backendRows(c *config.Config, names map[string]answer) []registry.Backend {
+// backendRows are the backends of c and its sources by the addresses known. One that is
+// a host name becomes one for each address, with the ID NAME@IP; while there is none,
+// one that says why.
+func backendRows(c *config.Config, names map[string]answer, found map[string]discovered) []registry.Backend {
 	var rows []registry.Backend
-	for _, p := range c.Pools {
-		for _, b := range p.Backends {
+	for i := range c.Pools {
+		p := &c.Pools[i]
+		for _, b := range members(p, found) {
 			row := registry.Backend{
 				Pool: p.Name, ID: b.Name, Address: b.Address,
-				Weight: b.Weight, MaxConnections: b.MaxConnections,
-			}
-			if b.Backup {
-				row.Tier = 1
+				Weight: b.Weight, Tier: b.Tier, MaxConnections: b.MaxConnections,
 			}
 			if b.Address.Kind != config.AddressName {
 				rows = append(rows, row)
 				continue
 			}
-			known := names[b.Address.Host]
-			if len(known.addresses) == 0 {
+			known, asked := names[b.Address.Host]
+			switch {
+			case !asked: // a source has just told of it
+				row.Unresolved = b.Address.Host + " is being resolved"
+				rows = append(rows, row)
+			case len(known.addresses) == 0:
 				row.Unresolved = fmt.Sprintf("%s does not resolve: %v", b.Address.Host, known.err)
 				rows = append(rows, row)
 			}
@@ -162,6 +183,8 @@ func (s *Server) resolveNames(ctx context.Context) error {
 		select {
 		case <-every.C:
 			s.resolveOnce(ctx)
+		case <-s.unnamed:
+			s.resolveOnce(ctx)
 		case <-ctx.Done():
 			return nil
 		}
@@ -170,7 +193,7 @@ func (s *Server) resolveNames(ctx context.Context) error {
 
 func (s *Server) resolveOnce(ctx context.Context) {
 	s.mu.Lock()
-	hosts := hostNames(s.plan.config)
+	hosts := hostNames(s.plan.config, s.found)
 	s.mu.Unlock()
 	if len(hosts) == 0 {
 		return
@@ -181,6 +204,6 @@ func (s *Server) resolveOnce(ctx context.Context) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.learnLocked(hostNames(s.plan.config), answers) // a reload may have come between
-	s.registry.SetBackends(backendRows(s.plan.config, s.names))
+	s.learnLocked(hostNames(s.plan.config, s.found), answers) // a reload may have come between
+	s.registry.SetBackends(backendRows(s.plan.config, s.names, s.found))
 }

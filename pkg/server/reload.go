@@ -58,16 +58,17 @@ func (s *Server) lowerTo(room, descriptors int, l *proxy.Limits) {
 		slog.String("hint", fmt.Sprintf("LimitNOFILE=%d in the unit, or ulimit -n, allows %d", descriptorsFor(configured), configured)))
 }
 
-// commit puts a plan into force, with the answers for the host names in it. The
+// commit puts a plan into force, with what names and sources say. The
 // caller retires the former access log.
-func (s *Server) commit(r *prepared, hosts []string, answers map[string]answer) (registry.Changes, accessTarget) {
+func (s *Server) commit(r *prepared, seen gathered) (registry.Changes, accessTarget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handler.configure(&r.plan.config.Log)
 	former := s.access.redirect(r.access)
-	s.learnLocked(hosts, answers)
 	s.plan = r.plan
-	changes := s.registry.Declare(r.plan.config, backendRows(r.plan.config, s.names), time.Now())
+	s.foundLocked(r.plan.config, seen.found)
+	s.learnLocked(hostNames(r.plan.config, s.found), seen.answers)
+	changes := s.registry.Declare(r.plan.config, backendRows(r.plan.config, s.names, s.found), time.Now())
 	// What is new is there before the first session can be sent to it, and what
 	// is gone stays until none can be.
 	view := s.registry.View()
@@ -107,13 +108,12 @@ func (s *Server) reload(ctx context.Context) ([]slog.Attr, error) {
 	if pl.problems.Err() != nil {
 		return nil, &ConfigError{pl.problems}
 	}
-	hosts := hostNames(pl.config)
-	answers := resolve(ctx, s.o.Lookup, hosts, namesStart)
+	seen := s.gather(ctx, pl.config)
 	ready, err := s.prepare(pl)
 	if err != nil {
 		return nil, err
 	}
-	changes, former := s.commit(ready, hosts, answers)
+	changes, former := s.commit(ready, seen)
 	s.access.retire(former)
 	s.warn(pl, old)
 	if want := pl.config.Limits.Loops; want != old.config.Limits.Loops && want != 0 && want != s.loops {

@@ -32,6 +32,7 @@ import (
 
 	"github.com/snicketlb/snicket/health"
 	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/discover"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/registry"
 )
@@ -61,7 +62,9 @@ type Server struct {
 	registry *registry.Registry
 	checker  *health.Checker
 	ejector  *health.Ejector
-	proxy    *proxy.Proxy // from Run on
+	sources  *discover.Group
+	unnamed  chan struct{} // 1 deep: a source tells of a host name that was never asked for
+	proxy    *proxy.Proxy  // from Run on
 
 	reloading sync.Mutex // one reload at a time, guards lowered; taken before mu
 	lowered   int        // the max_connections last warned of
@@ -72,6 +75,7 @@ type Server struct {
 	mu      sync.Mutex // guards the fields below
 	plan    *plan
 	names   map[string]answer
+	found   map[string]discovered // by pool
 	applied map[string]*applied
 	ending  map[string]*time.Timer
 	probed  uint64 // the generation the checker knows
@@ -88,7 +92,7 @@ func New(path string, o Options) (*Server, error) {
 	}
 	s := &Server{
 		path: path, o: o, stderr: newOutlet(o.Stderr, logRoom, false), registry: registry.New(),
-		names: map[string]answer{}, applied: map[string]*applied{}, ending: map[string]*time.Timer{},
+		names: map[string]answer{}, found: map[string]discovered{}, unnamed: make(chan struct{}, 1), applied: map[string]*applied{}, ending: map[string]*time.Timer{},
 	}
 	s.handler = newLogHandler(s.stderr)
 	s.log = slog.New(s.handler)
@@ -100,6 +104,7 @@ func New(path string, o Options) (*Server, error) {
 	)
 	s.checker = health.NewChecker(s.observe, health.CheckerOptions{})
 	s.ejector = health.NewEjector(s.ejected)
+	s.sources = discover.NewGroup(s.discovered)
 	s.plan = s.build(nil)
 	if s.plan.problems.Err() != nil {
 		return nil, &ConfigError{s.plan.problems}
@@ -146,7 +151,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 				return startErr
 			}
 			return runAll(
-				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames,
+				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources,
 				func(ctx context.Context) error { return s.obey(ctx, signals) },
 			)
 		},
@@ -191,8 +196,7 @@ func drainedSessions(c proxy.Counters) uint64 {
 // start puts the first configuration into force.
 func (s *Server) start(ctx context.Context) error {
 	pl := s.plan
-	hosts := hostNames(pl.config)
-	answers := resolve(ctx, s.o.Lookup, hosts, namesStart)
+	seen := s.gather(ctx, pl.config)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -200,7 +204,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, _ = s.commit(ready, hosts, answers) // nothing was before
+	_, _ = s.commit(ready, seen) // nothing was before
 	bound := s.proxy.Bound()
 	for _, b := range bound {
 		s.log.Info("listening", slog.String("listener", b.Listener), slog.String("address", b.Address))

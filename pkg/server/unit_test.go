@@ -114,7 +114,7 @@ func TestBackendRows(t *testing.T) {
 		{Name: "b1", Address: named, Weight: 3, Backup: true, MaxConnections: 7},
 		{Name: "b2", Address: config.Address{Kind: config.AddressUnix, Path: "/a"}, Weight: 1},
 	}}}}
-	rows := backendRows(c, map[string]answer{"app": {addresses: []netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("10.0.0.1")}}})
+	rows := backendRows(c, map[string]answer{"app": {addresses: []netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("10.0.0.1")}}}, nil)
 	var got []string
 	for _, r := range rows {
 		got = append(got, r.ID+" "+r.Address.String())
@@ -126,7 +126,7 @@ func TestBackendRows(t *testing.T) {
 	if r := rows[1]; r.Weight != 3 || r.Tier != 1 || r.MaxConnections != 7 {
 		t.Errorf("got %+v, want the settings of b1", r)
 	}
-	rows = backendRows(c, map[string]answer{"app": {err: errors.New("no such host")}})
+	rows = backendRows(c, map[string]answer{"app": {err: errors.New("no such host")}}, nil)
 	if got, want := rows[0].Unresolved, "app does not resolve: no such host"; got != want || rows[0].ID != "b1" {
 		t.Errorf("got %q as %q, want %q as b1", got, rows[0].ID, want)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,9 +11,11 @@ import (
 	"github.com/snicketlb/snicket/pkg/registry"
 )
 
-// Verdict is what one attempt of its probe says of a backend.
+// Verdict is what one attempt of its probe says of a backend, or of the source of a
+// pool's backends that it failed.
 type Verdict struct {
 	Pool, Backend string
+	Source        string // empty: it is about a backend
 	Address       string // resolved; empty where a name has none
 	Probed        bool   // false: the pool's probes are off
 	// Err is why the backend is down, in the probe's own words; nil if it is ready or
@@ -25,8 +28,8 @@ type Verdict struct {
 const probesAtOnce = 64
 
 // Probe makes the probe of every backend of the configuration in path once, and
-// returns the verdicts by pool and backend. The error is a *[ConfigError]. lookup
-// resolves host names; nil is the system's resolver.
+// returns the verdicts: the sources that failed first, then by pool and backend. The
+// error is a *[ConfigError]. lookup resolves host names; nil is the system's resolver.
 func Probe(ctx context.Context, path string, lookup Lookup) ([]Verdict, error) {
 	pl := build(path, nil, buildOptions{serving: true})
 	if pl.problems.Err() != nil {
@@ -35,28 +38,34 @@ func Probe(ctx context.Context, path string, lookup Lookup) ([]Verdict, error) {
 	if lookup == nil {
 		lookup = systemLookup
 	}
-	answers := resolve(ctx, lookup, hostNames(pl.config), namesWait)
+	found := look(ctx, sourcesOf(pl.config), namesWait)
+	answers := resolve(ctx, lookup, hostNames(pl.config, found), namesWait)
 	r := registry.New()
-	r.Declare(pl.config, backendRows(pl.config, answers), time.Now())
+	r.Declare(pl.config, backendRows(pl.config, answers, found), time.Now())
 	v := r.View()
 	type probed struct {
 		pool    *config.Pool
 		backend *registry.Backend
 	}
 	var all []probed
+	var verdicts []Verdict
 	for _, pool := range v.Pools() {
+		if d := found[pool.Name]; d.err != "" {
+			verdicts = append(verdicts, Verdict{Pool: pool.Name, Source: d.settings.String(), Err: errorText(d.err)})
+		}
 		for _, b := range v.Backends(pool.Name) {
 			all = append(all, probed{pool, b})
 		}
 	}
-	verdicts := make([]Verdict, len(all))
+	sources := len(verdicts)
+	verdicts = slices.Grow(verdicts, len(all))[:sources+len(all)]
 	turn := make(chan struct{}, probesAtOnce)
 	var wg sync.WaitGroup
 	for i, p := range all {
 		wg.Go(func() {
 			turn <- struct{}{}
 			defer func() { <-turn }()
-			verdicts[i] = verdict(ctx, p.pool, p.backend, pl.probes[p.pool.Name])
+			verdicts[sources+i] = verdict(ctx, p.pool, p.backend, pl.probes[p.pool.Name])
 		})
 	}
 	wg.Wait()
