@@ -109,8 +109,8 @@ func (s *session) closeBackend() {
 	s.b = socket{fd: -1}
 }
 
-// account is the one place where a session, of either branch, gives back its
-// counts and becomes a record. r holds what its branch alone knows.
+// account is the one place where a session gives back its
+// counts and becomes a record. r holds what is not in the session.
 func (s *session) account(r *Record) {
 	w, p := s.w, s.w.p
 	at := time.Now()
@@ -134,7 +134,7 @@ func (s *session) account(r *Record) {
 	p.left()
 }
 
-// fill completes a record with what both branches know.
+// fill completes a record with what every session knows.
 func (s *session) fill(r *Record, at time.Time) {
 	r.Time = at
 	r.ID = s.id

@@ -96,7 +96,7 @@ const (
 )
 
 // A Terminator is the TLS server of one route: a tls.Config for each offer, or
-// one Fixed by the route's own alpn. The session's goroutine takes one, so they
+// one Fixed by the route's own alpn. Each session takes one, so they
 // are built once.
 type Terminator struct {
 	Store  *certs.Store

@@ -77,7 +77,7 @@ func (c *Conn) Init(env *Env, fd int, prefix []byte) {
 	*c = Conn{env: env, fd: fd, prefix: prefix, readable: true, writable: true, behind: true}
 }
 
-// Note records events of the descriptor, and sends what has waited for room.
+// Note records events of the descriptor. What waits for room is sent by Flush.
 func (c *Conn) Note(ev loop.Events) {
 	if ev&(loop.Readable|loop.PeerShut|loop.Hangup|loop.Error|loop.Urgent) != 0 {
 		c.readable = true
