@@ -104,7 +104,7 @@ func TestExamples(t *testing.T) {
 func filesOfExamples(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"www.pem", "www.key", "internal-ca.pem", "snicket.pem", "snicket.key", "certs/www.pem", "certs/www.key"} {
+	for _, name := range []string{"www.pem", "www.key", "internal-ca.pem", "snicket.pem", "snicket.key", "certs/www.pem", "certs/www.key", "backends.json"} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
