@@ -231,7 +231,7 @@ interval = "50ms"
 	}
 	// Without the server the last good set stays.
 	d.Kill()
-	b.WaitLine(`level=WARN msg="discovery failed" pool=web source="dns app.test.:\d+" why=.* backends_kept=1`)
+	b.WaitLine(`level=WARN msg="discovery failed" pool=web from="dns app.test.:\d+" why=.* backends_kept=1`)
 	if got := ask(t, addr, ca.Client("a.test"), "x"); got != "two\n" {
 		t.Errorf("without DNS: got %q, want two", got)
 	}
@@ -252,7 +252,7 @@ func TestQueueOfSlowBackends(t *testing.T) {
 			active[name]++
 			most = max(most, active[name])
 			mu.Unlock()
-			time.Sleep(20 * time.Millisecond) // what the backend takes, and not the test
+			<-time.After(20 * time.Millisecond) // what the backend takes, and not the test
 			mu.Lock()
 			active[name]--
 			mu.Unlock()

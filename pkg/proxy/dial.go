@@ -28,7 +28,7 @@ func (s *session) pick() {
 func (s *session) dialNext() {
 	for {
 		target, outcome := s.choice.next()
-		switch outcome { //nolint:exhaustive // next has no others
+		switch outcome {
 		case OK:
 		case QueueTimeout:
 			s.enqueue()

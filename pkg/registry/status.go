@@ -15,7 +15,7 @@ import (
 type Status struct {
 	Pool, ID string
 	Probed
-	Ejected
+	Ejected Ejected
 }
 
 // Probed is what the probes of a backend have shown.

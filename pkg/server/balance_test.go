@@ -159,7 +159,7 @@ func TestOnDownClose(t *testing.T) {
 	r.echo(kept)
 	again.Close()
 	r.log.wait(t, `msg="backend down"`, 2)
-	kept.Read(make([]byte, 1)) //nolint:errcheck // the record tells
+	kept.Read(make([]byte, 1)) // the record tells
 	ended := r.access.wait(t, `outcome=(\S+) .*ended_by=(\S+)`, 1)
 	if ended[1] != "backend-reset" || ended[2] != "snicket" {
 		t.Errorf("got outcome=%s ended_by=%s, want backend-reset by snicket", ended[1], ended[2])

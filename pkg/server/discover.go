@@ -157,23 +157,18 @@ func (s *Server) discovered(pool string, r discover.Report) {
 
 // sayDiscovered logs what of a pool's source is news.
 func (s *Server) sayDiscovered(pool string, was, now discovered) {
-	named := func(attrs ...slog.Attr) []slog.Attr {
-		return append([]slog.Attr{slog.String("pool", pool), slog.String("source", now.settings.String())}, attrs...)
-	}
-	say := func(level slog.Level, text string, attrs ...slog.Attr) {
-		s.log.LogAttrs(context.Background(), level, text, named(attrs...)...)
-	}
+	log := s.log.With(slog.String("pool", pool), slog.String("from", now.settings.String()))
 	switch {
 	case now.err != "" && now.err != was.err:
-		say(slog.LevelWarn, "discovery failed", slog.String("why", now.err), slog.Int("backends_kept", len(now.backends)))
+		log.Warn("discovery failed", slog.String("why", now.err), slog.Int("backends_kept", len(now.backends)))
 	case now.err == "" && was.err != "":
-		say(slog.LevelInfo, "discovery works", slog.Int("backends", len(now.backends)))
+		log.Info("discovery works", slog.Int("backends", len(now.backends)))
 	}
 	if now.note != "" && now.note != was.note {
-		say(slog.LevelWarn, "discovery", slog.String("why", now.note))
+		log.Warn("discovery is not at its best", slog.String("why", now.note))
 	}
 	if d := differenceOf(was.backends, now.backends); !d.Empty() {
-		say(slog.LevelInfo, "backends discovered", slog.Int("backends", len(now.backends)), slog.String("changes", differenceText(d, "changed")))
+		log.Info("backends discovered", slog.Int("backends", len(now.backends)), slog.String("changes", differenceText(d, "changed")))
 	}
 }
 

@@ -32,7 +32,7 @@ func TestDiscoverFile(t *testing.T) {
 	put(t, file, fmt.Sprintf("[%q]", one.Addr()))
 	text := webRoute + fmt.Sprintf("[pools.web.discover]\nfile = %q\n[pools.web.health]\nenabled = false\n", file)
 	r := start(t, names.lookup, text)
-	r.log.wait(t, `msg="backends discovered" pool=web source="file \S+" backends=1 changes="added: `+one.Addr()+`"`, 1)
+	r.log.wait(t, `msg="backends discovered" pool=web from="file \S+" backends=1 changes="added: `+one.Addr()+`"`, 1)
 	if got := r.ask(ca); got != "one" {
 		t.Errorf("got %q, want one", got)
 	}
@@ -59,7 +59,7 @@ func TestDiscoverFile(t *testing.T) {
 
 	// Half a file, and none at all.
 	put(t, file, `["127.0.0.1:1", `)
-	r.log.wait(t, `level=WARN msg="discovery failed" pool=web source="file \S+" why=".*backends.json:1: .*" backends_kept=2`, 1)
+	r.log.wait(t, `level=WARN msg="discovery failed" pool=web from="file \S+" why=".*backends.json:1: .*" backends_kept=2`, 1)
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestDiscoverNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "backends.json")
 	text := webRoute + fmt.Sprintf("[pools.web.discover]\nfile = %q\n[pools.web.health]\nenabled = false\n", file)
 	r := start(t, nil, text)
-	r.log.wait(t, `msg="discovery failed" pool=web source="file \S+" why=".*no such file or directory" backends_kept=0`, 1)
+	r.log.wait(t, `msg="discovery failed" pool=web from="file \S+" why=".*no such file or directory" backends_kept=0`, 1)
 	r.refused(ca, "a.test", "internal error")
 	put(t, file, fmt.Sprintf("[%q]", one.Addr()))
 	r.log.wait(t, `msg="backends discovered"`, 1)

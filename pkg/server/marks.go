@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -74,41 +73,39 @@ type said struct {
 func (s *Server) tell(pool *config.Pool, status *registry.Status, was said) said {
 	now := said{any: true, state: status.State, drains: drains(status.Agent), share: share(status.Agent), ejected: status.Ejected.On()}
 	if !was.any {
-		was.share = 100
+		was.any, was.share = true, 100
 	}
-	say := func(level slog.Level, text string, attrs ...slog.Attr) {
-		named := []slog.Attr{slog.String("pool", status.Pool), slog.String("backend", status.ID)}
-		s.log.LogAttrs(context.Background(), level, text, append(named, attrs...)...)
+	if now == was {
+		return now
 	}
+	log := s.log.With(slog.String("pool", status.Pool), slog.String("backend", status.ID))
 	if now.state != was.state {
 		switch now.state {
 		case health.Down:
-			say(slog.LevelWarn, "backend down", slog.String("why", status.Why))
+			log.Warn("backend down", slog.String("why", status.Why))
 			if pool.OnDown == config.CloseSessions {
 				s.proxy.EndBackend(status.Pool, status.ID, proxy.BackendReset)
 			}
 		case health.Up:
-			say(slog.LevelInfo, "backend ready")
+			log.Info("backend ready")
 		case health.Unknown:
 		}
 	}
-	if now.drains != was.drains {
-		if now.drains {
-			say(slog.LevelInfo, "backend drains", slog.String("why", "agent says "+status.Agent.Wish.String()))
-		} else {
-			say(slog.LevelInfo, "backend drains no more")
-		}
+	switch {
+	case now.drains && !was.drains:
+		log.Info("backend drains", slog.String("why", "agent says "+status.Agent.Wish.String()))
+	case was.drains && !now.drains:
+		log.Info("backend drains no more")
 	}
 	if now.share != was.share {
-		say(slog.LevelInfo, "backend weight", slog.String("share", fmt.Sprintf("%d%%", now.share)), slog.String("why", "agent says so"))
+		log.Info("backend weight", slog.String("share", fmt.Sprintf("%d%%", now.share)), slog.String("why", "agent says so"))
 	}
-	if now.ejected != was.ejected {
-		if now.ejected {
-			say(slog.LevelWarn, "backend ejected", slog.String("why", status.Reason),
-				slog.String("until", status.Until.UTC().Format(time.RFC3339)))
-		} else {
-			say(slog.LevelInfo, "backend no longer ejected")
-		}
+	switch {
+	case now.ejected && !was.ejected:
+		log.Warn("backend ejected", slog.String("why", status.Ejected.Reason),
+			slog.String("until", status.Ejected.Until.UTC().Format(time.RFC3339)))
+	case was.ejected && !now.ejected:
+		log.Info("backend no longer ejected")
 	}
 	return now
 }
