@@ -51,13 +51,14 @@ func TestCapture(t *testing.T) {
 			lab.Require(t, "tcpdump", "tcpdump")
 			file := filepath.Join(t.TempDir(), "wire.pcap")
 			dump := lab.Start(t, lab.Command{Path: "tcpdump", Args: []string{
-				"-i", "lo", "-U", "--immediate-mode", "-Z", "root", "-w", file, "tcp port " + port(t, e.backend.Addr()),
+				"-i", "lo", "-U", "--immediate-mode", "-Z", "root", "-w", file, "--print", "-l", "tcp port " + port(t, e.backend.Addr()),
 			}})
 			dump.WaitLine("listening on lo")
 			if got := ask(t, e.addr, e.edge.Client("a.test"), secret); got != secret {
 				t.Fatalf("got %q, want the echo", got)
 			}
-			dump.Signal(syscall.SIGINT) // writes what it has and ends
+			dump.WaitLines(0, `Flags \[F`, 2) // each packet is printed once it is written
+			dump.Signal(syscall.SIGINT)
 			dump.Wait(0)
 			wire, err := os.ReadFile(file)
 			if err != nil {
