@@ -326,3 +326,33 @@ func TestCertificateWatch(t *testing.T) {
 		t.Errorf("got told %d times of the same, want once", got)
 	}
 }
+
+// TestCertificateOfEachHost warns of hosts that the probe does not ask for, where a backend
+// has a certificate for each name.
+func TestCertificateOfEachHost(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	own := map[string]tls.Certificate{
+		"a.test": ca.Issue(t, lab.Certificate{Names: []string{"a.test"}}),
+		"c.test": ca.Issue(t, lab.Certificate{Names: []string{"c.test", "other.test"}, NotAfter: certificateTime(36)}),
+	}
+	backend := lab.Serve(t, lab.Echo(), lab.Options{TLS: &tls.Config{
+		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if c, ok := own[h.ServerName]; ok {
+				return &c, nil
+			}
+			c := own["a.test"]
+			return &c, nil
+		},
+	}})
+	elsewhere := lab.Serve(t, lab.Echo(), lab.Options{TLS: ca.Server(t, "other.test")})
+	r := start(t, nil, "[[routes]]\nhosts = [\"a.test\", \"b.test\", \"c.test\"]\npool = \"web\"\n"+
+		passthrough("other.test", elsewhere.Addr())+
+		fmt.Sprintf("[pools.web]\nbackends = [%q]\n%skind = \"tls\"\n", backend.Addr(), quick))
+	r.log.wait(t, `level=WARN msg="backend certificate" pool=web backend=\S+ why="certificate is valid for a.test, not for b.test"`, 1)
+	r.log.wait(t, `level=WARN msg="backend certificate" pool=web backend=\S+ why="certificate expires in 1 day \(shown for c.test\)"`, 1)
+	r.log.wait(t, `level=WARN msg="backend certificate" listener=https pool=web why=".*covers other.test`, 1)
+	if got := strings.Count(r.log.String(), "backend certificate"); got != 3 {
+		t.Errorf("got %d warnings, want 3", got)
+	}
+}

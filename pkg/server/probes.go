@@ -40,7 +40,8 @@ func probeTarget(p *config.Pool, b *registry.Backend, own probeSecrets, generati
 	return health.Target{ID: targetID(p.Name, b.ID), Prober: prober(p, b, own), Options: o, Key: key}
 }
 
-func prober(p *config.Pool, b *registry.Backend, own probeSecrets) health.Prober {
+// connector is how a probe connects to backend b of pool p.
+func connector(p *config.Pool, b *registry.Backend) health.TCP {
 	h := &p.Health
 	connect := health.TCP{Address: b.Address.AddrPort.String()}
 	switch {
@@ -58,6 +59,11 @@ func prober(p *config.Pool, b *registry.Backend, own probeSecrets) health.Prober
 	if p.ProxyProtocol != 0 && h.Kind != config.ProbeAgent { // an agent is another program
 		connect.Preface = proxyheader.Local(p.ProxyProtocol)
 	}
+	return connect
+}
+
+func prober(p *config.Pool, b *registry.Backend, own probeSecrets) health.Prober {
+	h, connect := &p.Health, connector(p, b)
 	switch h.Kind {
 	case config.ProbeTLS:
 		probe := health.TLS{TCP: connect, Config: probeTLS(h, own)}
@@ -158,6 +164,8 @@ func (s *Server) observe(t health.Transition) {
 	}
 	if c, ok := t.Observation.Certificate(); ok {
 		seen.Certificate = registry.PackCertificate(c)
+	} else if t.To == health.Down { // what it showed while it was up is what to compare with
+		seen.Certificate = s.registry.View().Status(pool, id).Certificate
 	}
 	s.registry.Observe(pool, id, seen)
 }

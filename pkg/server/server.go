@@ -64,6 +64,7 @@ type Server struct {
 	ejector  *health.Ejector
 	sources  *discover.Group
 	unnamed  chan struct{} // 1 deep: a source tells of a host name that was never asked for
+	hostsDue chan struct{} // 1 deep: certificates may have changed
 	proxy    *proxy.Proxy  // from Run on
 
 	reloading sync.Mutex // one reload at a time, guards lowered; taken before mu
@@ -80,6 +81,8 @@ type Server struct {
 	ending  map[string]*time.Timer
 	probed  uint64 // the generation the checker knows
 	watched watched
+	// covered holds the names in the certificates that watchHosts has seen, by pool.
+	covered map[string][]string
 }
 
 // New reads the configuration in path and makes a server of it, which has no socket
@@ -92,7 +95,7 @@ func New(path string, o Options) (*Server, error) {
 	}
 	s := &Server{
 		path: path, o: o, stderr: newOutlet(o.Stderr, logRoom, false), registry: registry.New(),
-		names: map[string]answer{}, found: map[string]discovered{}, unnamed: make(chan struct{}, 1), applied: map[string]*applied{}, ending: map[string]*time.Timer{},
+		names: map[string]answer{}, found: map[string]discovered{}, unnamed: make(chan struct{}, 1), hostsDue: make(chan struct{}, 1), applied: map[string]*applied{}, ending: map[string]*time.Timer{},
 	}
 	s.handler = newLogHandler(s.stderr)
 	s.log = slog.New(s.handler)
@@ -151,7 +154,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 				return startErr
 			}
 			return runAll(
-				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources,
+				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources, s.watchHosts,
 				func(ctx context.Context) error { return s.obey(ctx, signals) },
 			)
 		},

@@ -55,15 +55,26 @@ func (s *Server) watchCertificates(v *registry.View, now time.Time) {
 	if !changed && len(seen) == len(w.seen) {
 		return
 	}
+	w.seen, w.at, w.generation = seen, now, v.Meta().Generation
+	s.warnAgainLocked(v)
+	select {
+	case s.hostsDue <- struct{}{}:
+	default:
+	}
+}
+
+// warnAgainLocked logs those warnings of now that did not stand before. The caller holds
+// mu.
+func (s *Server) warnAgainLocked(v *registry.View) {
 	said := map[string]bool{}
 	warn := func(key string, attrs ...slog.Attr) {
-		if said[key] = true; !w.said[key] {
+		if said[key] = true; !s.watched.said[key] {
 			s.log.LogAttrs(context.Background(), slog.LevelWarn, "backend certificate", attrs...)
 		}
 	}
-	warnOfBackends(v, now, warn)
-	warnOfCoalescing(v, warn)
-	s.watched = watched{seen: seen, said: said, at: now, generation: v.Meta().Generation}
+	warnOfBackends(v, time.Now(), warn)
+	warnOfCoalescing(v, s.covered, warn)
+	s.watched.said = said
 }
 
 func (s *Server) sayChanged(status *registry.Status, former registry.Certificate) {
@@ -80,7 +91,7 @@ func warnOfBackends(v *registry.View, now time.Time, warn func(key string, attrs
 	}
 	for _, pool := range v.Pools() {
 		// A backend may have a certificate for each name: what it showed tells of
-		// the one that was asked for.
+		// the one that was asked for. Of the others watchHosts tells.
 		var asked []string
 		if pool.Health.ServerName != "" {
 			asked = []string{pool.Health.ServerName}
@@ -115,7 +126,7 @@ func withoutCount(why string) string {
 
 // warnOfCoalescing warns of certificates of passthrough backends that cover a host
 // which goes to another pool, listener by listener.
-func warnOfCoalescing(v *registry.View, warn func(key string, attrs ...slog.Attr)) {
+func warnOfCoalescing(v *registry.View, covered map[string][]string, warn func(key string, attrs ...slog.Attr)) {
 	for _, l := range v.Listeners() {
 		var hosts []health.HostPool
 		names := map[string][]string{}
@@ -134,6 +145,7 @@ func warnOfCoalescing(v *registry.View, warn func(key string, attrs ...slog.Attr
 					names[r.Pool] = append(names[r.Pool], c.Names...)
 				}
 			}
+			names[r.Pool] = append(names[r.Pool], covered[r.Pool]...)
 		}
 		for _, o := range health.Coalescing(names, hosts) {
 			warn(l.Name+" "+o.String(), slog.String("listener", l.Name), slog.String("pool", o.Pool), slog.String("why", o.String()))

@@ -1,0 +1,157 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+const (
+	// hostsMost is how many hosts a passthrough backend is asked for.
+	hostsMost = 64
+	// hostsAtOnce bounds the handshakes at one time.
+	hostsAtOnce = 8
+	// hostsPause is the least time from one round to the next.
+	hostsPause = 10 * time.Second
+)
+
+// watchHosts looks at the certificates that passthrough backends show for each host of
+// their routes, until ctx is done: their probes ask for one, and a backend may have a
+// certificate for each. It does so after a reload, when a certificate has changed, and
+// every hour.
+func (s *Server) watchHosts(ctx context.Context) error {
+	said := map[string]bool{}
+	for {
+		select {
+		case <-s.hostsDue:
+		case <-time.After(certificatesEvery):
+		case <-ctx.Done():
+			return nil
+		}
+		questions := hostQuestions(s.registry.View())
+		if len(questions) == 0 && len(said) == 0 {
+			continue
+		}
+		said = s.askHosts(ctx, questions, said)
+		select {
+		case <-time.After(hostsPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// hostQuestion is one backend to be asked for the certificates of hosts.
+type hostQuestion struct {
+	pool    *config.Pool
+	backend *registry.Backend
+	hosts   []string
+	known   health.Certificate // what its probe was shown
+}
+
+// askHosts makes one round, logs what is news against said, and returns what holds now.
+func (s *Server) askHosts(ctx context.Context, questions []hostQuestion, said map[string]bool) map[string]bool {
+	var (
+		mu      sync.Mutex // guards the two below
+		now     = map[string]bool{}
+		covered = map[string][]string{}
+		wg      sync.WaitGroup
+		turn    = make(chan struct{}, hostsAtOnce)
+	)
+	for _, q := range questions {
+		turn <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turn }()
+			warnings, names := q.ask(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			covered[q.pool.Name] = append(covered[q.pool.Name], names...)
+			for _, why := range warnings {
+				key := targetID(q.pool.Name, q.backend.ID) + " " + withoutCount(why)
+				if now[key] = true; !said[key] {
+					s.log.Warn("backend certificate", slog.String("pool", q.pool.Name), slog.String("backend", q.backend.ID), slog.String("why", why))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return said
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(covered) > 0 || len(s.covered) > 0 {
+		s.covered = covered
+		s.warnAgainLocked(s.registry.View())
+	}
+	return now
+}
+
+// hostQuestions are the backends of passthrough routes that showed a certificate, with
+// the exact hosts that no probe asks for.
+func hostQuestions(v *registry.View) []hostQuestion {
+	hosts := map[string][]string{} // by pool
+	for _, r := range v.Routes() {
+		if r.Mode != config.Passthrough {
+			continue
+		}
+		for _, h := range r.Hosts {
+			if !strings.HasPrefix(h.Pattern, "*") && h.Pattern != "-" && !slices.Contains(hosts[r.Pool], h.Pattern) {
+				hosts[r.Pool] = append(hosts[r.Pool], h.Pattern)
+			}
+		}
+	}
+	var out []hostQuestion
+	for _, pool := range v.Pools() {
+		further := slices.DeleteFunc(hosts[pool.Name], func(h string) bool { return h == pool.Health.ServerName })
+		if len(further) == 0 {
+			continue
+		}
+		for _, b := range v.Backends(pool.Name) {
+			status := v.Status(pool.Name, b.ID)
+			if known, ok := status.Certificate.Unpack(); ok && status.State == health.Up {
+				out = append(out, hostQuestion{pool, b, further[:min(len(further), hostsMost)], known})
+			}
+		}
+	}
+	return out
+}
+
+// ask returns what is wrong with the certificates shown for the hosts, and the names in
+// them. A handshake that fails says nothing here.
+func (q *hostQuestion) ask(ctx context.Context) (warnings, names []string) {
+	shown := map[string]health.Certificate{} // by fingerprint
+	hosts := map[string][]string{}
+	for _, host := range q.hosts {
+		probe := health.TLS{TCP: connector(q.pool, q.backend), Config: &tls.Config{
+			ServerName: host, InsecureSkipVerify: true, //nolint:gosec // it is the client who verifies
+		}}
+		seen, _ := health.Try(ctx, probe, q.pool.Health.Timeout)
+		if c, ok := seen.Certificate(); ok {
+			shown[c.Fingerprint] = c
+			hosts[c.Fingerprint] = append(hosts[c.Fingerprint], host)
+		}
+	}
+	for fingerprint, c := range shown {
+		names = append(names, c.Names...)
+		notice := certificateNotice
+		if fingerprint == q.known.Fingerprint { // its age is told already
+			c.NotBefore, c.NotAfter, notice = time.Time{}, time.Now().Add(time.Hour), 0
+		}
+		for _, why := range c.Warnings(time.Now(), notice, hosts[fingerprint]) {
+			if strings.HasPrefix(why, "certificate expire") {
+				why += " (shown for " + strings.Join(hosts[fingerprint], ", ") + ")"
+			}
+			warnings = append(warnings, why)
+		}
+	}
+	return warnings, names
+}
