@@ -54,5 +54,11 @@ func (v *View) Status(pool, id string) Status {
 	return Status{Pool: pool, ID: id}
 }
 
-// Statuses returns what is observed of any backend, by pool and ID.
-func (v *View) Statuses() []*Status { return rows[Status](v.txn, statusTable) }
+// Statuses returns what is observed of the backends of a pool, by ID; those of which
+// nothing is are left out.
+func (v *View) Statuses(pool string) []*Status {
+	return rows[Status](v.txn, statusTable, pool, "")
+}
+
+// AllStatuses is Statuses of all pools, by pool.
+func (v *View) AllStatuses() []*Status { return rows[Status](v.txn, statusTable) }

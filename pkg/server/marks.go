@@ -32,13 +32,13 @@ func (s *Server) balancerOptions(pool *config.Pool) balancer.Options {
 	}
 }
 
-// mark makes a backend of a balancer what its status says. Each mark has a reason of
-// its own, so that none takes another's back.
-func mark(b *balancer.Pool, status *registry.Status) {
-	b.Mark(status.ID, balancer.Down, status.State == health.Down)
-	b.Mark(status.ID, balancer.Draining, drains(status.Agent))
-	b.Mark(status.ID, balancer.Ejected, status.Ejected.On())
-	b.SetShare(status.ID, share(status.Agent))
+// conditionOf is what a backend's status makes of it. Each mark has a reason of its own,
+// so that none takes another's back.
+func conditionOf(status *registry.Status) balancer.Condition {
+	return balancer.Condition{
+		ID: status.ID, Down: status.State == health.Down, Draining: drains(status.Agent),
+		Ejected: status.Ejected.On(), Share: share(status.Agent),
+	}
 }
 
 // available reports whether a backend would be used if it were not ejected.

@@ -26,6 +26,9 @@ type applied struct {
 	dismissed bool
 	// broken tells of backends that cannot be dialled, and why, by ID.
 	broken map[string]string
+	// statuses are the rows that were applied, and chosen the protocols in them.
+	statuses []*registry.Status
+	chosen   []string
 	// said is what was last said of each backend, by ID.
 	said map[string]said
 }
@@ -110,23 +113,65 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool, dismiss bool
 	changed = changed || pool != a.pool
 	a.pool = pool
 
-	var chosen []string
-	now := map[string]said{}
-	for _, b := range backends {
-		status := v.Status(pool.Name, b.ID)
+	s.applyStatuses(a, v.Statuses(pool.Name), changed)
+	common.offer.Store(int32(offerOf(a.chosen)))
+	return changed
+}
+
+// applyStatuses makes the backends of a pool what their statuses, which are sorted by
+// ID as they are, say. But with all, those whose status is the same row as before are
+// passed over: of thousands, few change at a time.
+func (s *Server) applyStatuses(a *applied, statuses []*registry.Status, all bool) {
+	if !all && slices.Equal(statuses, a.statuses) {
+		return
+	}
+	before, rest := a.statuses, statuses
+	a.statuses, a.chosen = statuses, nil
+	now := make(map[string]said, len(a.backends))
+	var news []registry.Status
+	for _, b := range a.backends {
+		var row, old *registry.Status
+		row, rest = statusOf(rest, b.ID)
+		old, before = statusOf(before, b.ID)
+		if row != nil && row.State == health.Up && a.broken[b.ID] == "" {
+			a.chosen = append(a.chosen, row.ALPN)
+		}
+		if was, known := a.said[b.ID]; !all && known && row == old {
+			now[b.ID] = was
+			continue
+		}
+		status := registry.Status{Pool: a.pool.Name, ID: b.ID}
+		if row != nil {
+			status = *row
+		}
 		if why := a.broken[b.ID]; why != "" {
 			status.Probed = registry.Probed{State: health.Down, Why: why}
 		}
-		if status.State == health.Up {
-			chosen = append(chosen, status.ALPN)
-		}
-		mark(a.balancer, &status)
-		s.ejector.Backend(pool.Name, b.ID).SetReady(available(&status))
-		now[b.ID] = s.tell(pool, &status, a.said[b.ID])
+		news = append(news, status)
+	}
+	conditions := make([]balancer.Condition, len(news))
+	for i := range news {
+		conditions[i] = conditionOf(&news[i])
+	}
+	a.balancer.SetConditions(conditions)
+	for i := range news {
+		status := &news[i]
+		s.ejector.Backend(a.pool.Name, status.ID).SetReady(available(status))
+		now[status.ID] = s.tell(a.pool, status, a.said[status.ID])
 	}
 	a.said = now
-	common.offer.Store(int32(offerOf(chosen)))
-	return changed
+}
+
+// statusOf returns the row of a backend, or nil, and those behind it. Rows are sorted by
+// ID, and IDs asked for in that order.
+func statusOf(rows []*registry.Status, id string) (row *registry.Status, rest []*registry.Status) {
+	for len(rows) > 0 && rows[0].ID < id {
+		rows = rows[1:]
+	}
+	if len(rows) > 0 && rows[0].ID == id {
+		return rows[0], rows[1:]
+	}
+	return nil, rows
 }
 
 // without returns those of specs whose ID is not among others.

@@ -37,7 +37,7 @@ func (s *Server) watchCertificates(v *registry.View, now time.Time) {
 	w := &s.watched
 	seen := map[string]registry.Certificate{}
 	changed := v.Meta().Generation != w.generation || now.Sub(w.at) >= certificatesEvery
-	for _, status := range v.Statuses() {
+	for _, status := range v.AllStatuses() {
 		if status.Certificate == (registry.Certificate{}) {
 			continue
 		}
