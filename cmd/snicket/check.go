@@ -77,6 +77,9 @@ func probe(c *cli.Context, path string) error {
 		if v.Err != nil || v.Probed {
 			probed++
 		}
+		if len(v.Warnings) > 0 {
+			why += "; warning: " + strings.Join(v.Warnings, "; ")
+		}
 		name := v.Pool + "/" + v.Backend
 		if v.Address != "" && !strings.HasSuffix(name, v.Address) {
 			name += " (" + v.Address + ")"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -15,8 +16,10 @@ import (
 )
 
 const (
-	// hostsMost is how many hosts a passthrough backend is asked for.
-	hostsMost = 64
+	// hostsMost is how many hosts a passthrough backend is asked for, and shakesMost
+	// how many handshakes a round takes: of more backends some, drawn by lot.
+	hostsMost  = 64
+	shakesMost = 2000
 	// hostsAtOnce bounds the handshakes at one time.
 	hostsAtOnce = 8
 	// hostsPause is the least time from one round to the next.
@@ -66,6 +69,12 @@ func (s *Server) askHosts(ctx context.Context, questions []hostQuestion, said ma
 		wg      sync.WaitGroup
 		turn    = make(chan struct{}, hostsAtOnce)
 	)
+	questions, others := drawn(questions)
+	for key := range said { // what was said of them stands
+		if id, _, _ := strings.Cut(key, " "); others[id] {
+			now[key] = true
+		}
+	}
 	for _, q := range questions {
 		turn <- struct{}{}
 		wg.Go(func() {
@@ -88,6 +97,11 @@ func (s *Server) askHosts(ctx context.Context, questions []hostQuestion, said ma
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(others) > 0 {
+		for pool, names := range s.covered {
+			covered[pool] = slices.Compact(slices.Sorted(slices.Values(append(covered[pool], names...))))
+		}
+	}
 	if len(covered) > 0 || len(s.covered) > 0 {
 		s.covered = covered
 		s.warnAgainLocked(s.registry.View())
@@ -123,6 +137,22 @@ func hostQuestions(v *registry.View) []hostQuestion {
 		}
 	}
 	return out
+}
+
+// drawn takes as many of questions as one round may hold, and returns the targets of
+// those left out.
+func drawn(questions []hostQuestion) (now []hostQuestion, others map[string]bool) {
+	rand.Shuffle(len(questions), func(i, j int) { questions[i], questions[j] = questions[j], questions[i] })
+	shakes := 0
+	others = map[string]bool{}
+	for _, q := range questions {
+		if shakes += len(q.hosts); shakes > shakesMost {
+			others[targetID(q.pool.Name, q.backend.ID)] = true
+			continue
+		}
+		now = append(now, q)
+	}
+	return now, others
 }
 
 // ask returns what is wrong with the certificates shown for the hosts, and the names in

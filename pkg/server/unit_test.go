@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -129,5 +130,27 @@ func TestBackendRows(t *testing.T) {
 	rows = backendRows(c, map[string]answer{"app": {err: errors.New("no such host")}}, nil)
 	if got, want := rows[0].Unresolved, "app does not resolve: no such host"; got != want || rows[0].ID != "b1" {
 		t.Errorf("got %q as %q, want %q as b1", got, rows[0].ID, want)
+	}
+}
+
+// TestDrawn bounds the handshakes of a round, and names whom it leaves out.
+func TestDrawn(t *testing.T) {
+	pool := &config.Pool{Name: "p"}
+	hosts := make([]string, hostsMost)
+	var all []hostQuestion
+	for i := range 100 {
+		all = append(all, hostQuestion{pool: pool, backend: &registry.Backend{ID: strconv.Itoa(i)}, hosts: hosts})
+	}
+	now, others := drawn(slices.Clone(all))
+	if want := shakesMost / hostsMost; len(now) != want || len(others) != len(all)-want {
+		t.Errorf("got %d asked and %d left out, want %d and the rest", len(now), len(others), want)
+	}
+	for _, q := range now {
+		if others["p/"+q.backend.ID] {
+			t.Errorf("%s is asked and left out", q.backend.ID)
+		}
+	}
+	if now, others = drawn(all[:3]); len(now) != 3 || len(others) != 0 {
+		t.Errorf("got %d of 3 asked, %d left out", len(now), len(others))
 	}
 }

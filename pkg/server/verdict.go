@@ -22,6 +22,8 @@ type Verdict struct {
 	// was not probed.
 	Err  error
 	Took time.Duration
+	// Warnings are what is wrong with its certificate, which takes nothing down.
+	Warnings []string
 }
 
 // probesAtOnce bounds the probes of one Probe.
@@ -81,8 +83,12 @@ func verdict(ctx context.Context, pool *config.Pool, b *registry.Backend, own pr
 	out.Address = b.Address.String()
 	if _, out.Err = dialAddress(b.Address); out.Err == nil && out.Probed {
 		begun := time.Now()
-		_, out.Err = health.Try(ctx, prober(pool, b, own), pool.Health.Timeout)
+		var seen health.Observation
+		seen, out.Err = health.Try(ctx, prober(pool, b, own), pool.Health.Timeout)
 		out.Took = time.Since(begun)
+		if c, ok := seen.Certificate(); ok && out.Err == nil {
+			out.Warnings = c.Warnings(time.Now(), certificateNotice, askedFor(pool))
+		}
 	}
 	return out
 }

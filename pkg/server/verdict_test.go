@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -13,7 +14,8 @@ import (
 
 func TestProbe(t *testing.T) {
 	a := lab.NewAuthority(t, "root")
-	echo := lab.Serve(t, lab.Echo(), lab.Options{TLS: a.Server(t, "a.test")})
+	soon := a.Issue(t, lab.Certificate{Names: []string{"b.test"}, NotAfter: certificateTime(36)})
+	echo := lab.Serve(t, lab.Echo(), lab.Options{TLS: &tls.Config{Certificates: []tls.Certificate{soon}}})
 	gone := lab.Serve(t, lab.Echo(), lab.Options{})
 	gone.Close()
 	names := new(book)
@@ -55,6 +57,10 @@ health   = { enabled = false }
 		}
 		if w, ok := want[name]; !ok || v.Address != w.address || v.Probed != w.probed || why != w.why {
 			t.Errorf("%s: got address %q, probed %t, %q; want %+v", name, v.Address, v.Probed, why, w)
+		}
+		warned := strings.Join(v.Warnings, "; ")
+		if ready := v.Probed && v.Err == nil; ready != (warned == "certificate expires in 1 day; certificate is valid for b.test, not for a.test") {
+			t.Errorf("%s: got warnings %q", name, warned)
 		}
 		delete(want, name)
 	}

@@ -90,12 +90,7 @@ func warnOfBackends(v *registry.View, now time.Time, warn func(key string, attrs
 		routes[r.Pool] = append(routes[r.Pool], r.Name)
 	}
 	for _, pool := range v.Pools() {
-		// A backend may have a certificate for each name: what it showed tells of
-		// the one that was asked for. Of the others watchHosts tells.
-		var asked []string
-		if pool.Health.ServerName != "" {
-			asked = []string{pool.Health.ServerName}
-		}
+		asked := askedFor(pool)
 		for _, b := range v.Backends(pool.Name) {
 			c, ok := v.Status(pool.Name, b.ID).Certificate.Unpack()
 			if !ok {
@@ -108,6 +103,15 @@ func warnOfBackends(v *registry.View, now time.Time, warn func(key string, attrs
 			}
 		}
 	}
+}
+
+// askedFor is the host that the probes of a pool ask for. A backend may have a certificate
+// for each: what it shows tells of that one. Of the others watchHosts tells.
+func askedFor(pool *config.Pool) []string {
+	if pool.Health.ServerName == "" {
+		return nil
+	}
+	return []string{pool.Health.ServerName}
 }
 
 // withoutCount takes the numbers out of a length of time, so that a warning is not said
