@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -245,4 +246,54 @@ func echoes(t *testing.T, c net.Conn) {
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestQueueUnderLoad has many clients want few places at the same time, of whom some
+// leave while they wait: all others are served, and every count is given back.
+func TestQueueUnderLoad(t *testing.T) {
+	const clients = 300
+	one, two := lab.Serve(t, lab.Echo(), lab.Options{}), lab.Serve(t, lab.Echo(), lab.Options{})
+	r := limited("a.test", clients, time.Hour, one.Addr(), two.Addr())
+	h := start(t, state(t, r))
+	hello := lab.Hello("a.test")
+	var wg sync.WaitGroup
+	errs := make([]error, clients)
+	for i := range clients {
+		c := h.dial()
+		wg.Go(func() {
+			if _, err := c.Write(hello); err != nil {
+				errs[i] = err
+				return
+			}
+			switch i % 5 {
+			case 3:
+				_ = c.Close()
+				return
+			case 4:
+				_ = c.SetLinger(0)
+				_ = c.Close()
+				return
+			}
+			if _, err := io.ReadFull(c, make([]byte, len(hello))); err != nil {
+				errs[i] = err
+				return
+			}
+			_ = c.CloseWrite()
+			_, errs[i] = io.Copy(io.Discard, c)
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Errorf("client %d: %v", i, err)
+		}
+	}
+	outcomes := map[proxy.Outcome]int{}
+	for range clients {
+		outcomes[h.record().Outcome]++
+	}
+	if outcomes[proxy.OK] < clients*3/5 || outcomes[proxy.QueueTimeout]+outcomes[proxy.NoBackend]+outcomes[proxy.DialFailed] > 0 {
+		t.Errorf("outcomes %v, want ok or a client's own leaving", outcomes)
+	}
+	waits(t, r, 0)
 }
