@@ -46,7 +46,7 @@ func (g *Group) Update(want map[string]Settings) {
 			continue
 		}
 		source := New(settings)
-		if old != nil && old.source.settings.sameBut(settings) {
+		if old != nil && old.source.settings.SameQuestion(settings) {
 			source.set, _ = old.source.Snapshot()
 			source.status.Backends = len(source.set)
 		}

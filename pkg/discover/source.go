@@ -53,8 +53,8 @@ func (s Settings) Equal(o Settings) bool {
 	return s.DNS == o.DNS && s.Port == o.Port && s.SRV == o.SRV && s.File == o.File && slices.Equal(s.Resolvers, o.Resolvers)
 }
 
-// sameBut reports whether s and o ask for the same thing, perhaps of other servers.
-func (s Settings) sameBut(o Settings) bool {
+// SameQuestion reports whether s and o ask for the same thing, perhaps of other servers.
+func (s Settings) SameQuestion(o Settings) bool {
 	o.Resolvers = s.Resolvers
 	return s.Equal(o)
 }

@@ -112,7 +112,7 @@ func (s *Server) gather(ctx context.Context, c *config.Config) gathered {
 }
 
 // foundLocked makes what is known of sources that of c, with what was seen of those that
-// are new in it. The caller holds mu.
+// are new in it. One that only asks other servers keeps its backends if they are silent. The caller holds mu.
 func (s *Server) foundLocked(c *config.Config, seen map[string]discovered) {
 	sources := sourcesOf(c)
 	found := map[string]discovered{}
@@ -122,8 +122,15 @@ func (s *Server) foundLocked(c *config.Config, seen map[string]discovered) {
 			found[pool] = known
 			continue
 		}
+		var was discovered
+		if known := s.found[pool]; known.settings.SameQuestion(settings) {
+			// Other servers are asked: until they answer, what is known holds.
+			if was.backends = known.backends; len(now.backends) == 0 {
+				now.backends = known.backends
+			}
+		}
 		found[pool] = now
-		s.sayDiscovered(pool, discovered{}, now)
+		s.sayDiscovered(pool, was, now)
 	}
 	s.found = found
 	s.sources.Update(sources)

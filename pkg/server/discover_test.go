@@ -2,10 +2,14 @@ package server_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/snicketlb/snicket/internal/lab"
 	"github.com/snicketlb/snicket/pkg/server"
@@ -162,4 +166,67 @@ file = "none.json"
 		got[1].Backend != echo.Addr() || got[1].Err != nil || !got[1].Probed {
 		t.Errorf("got %+v, want the source of none failed and one backend of web ready", got)
 	}
+}
+
+// TestDiscoverOtherServers has a source ask other servers, which are silent: what the
+// former ones said stays in use.
+func TestDiscoverOtherServers(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	one := named(t, ca, "one")
+	asked := nameServer(t, "127.0.0.1")
+	text := func(server string) string {
+		return webRoute + fmt.Sprintf("[pools.web]\nhealth = { enabled = false }\ndiscover = { dns = \"app.internal.:%d\", resolvers = [%q] }\n",
+			one.AddrPort().Port(), server)
+	}
+	r := start(t, nil, text(asked))
+	if got := r.ask(ca); got != "one" {
+		t.Fatalf("got %q, want one", got)
+	}
+	// A name is not known there: the answer comes at once and says nothing.
+	r.reload(1, text(nameServer(t)))
+	if got := r.ask(ca); got != "one" {
+		t.Errorf("got %q, want one", got)
+	}
+	r.log.wait(t, `msg="discovery failed" pool=web .* backends_kept=1`, 1)
+	for _, line := range []string{`msg="backend removed"`, `changes=".*removed: `, `backends_kept=0`} {
+		if regexp.MustCompile(line).MatchString(r.log.String()) {
+			t.Errorf("got %s in:\n%s", line, r.log)
+		}
+	}
+}
+
+// nameServer answers every question for an A record with these addresses, over UDP.
+func nameServer(t *testing.T, addresses ...string) string {
+	t.Helper()
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		var reply dns.Msg
+		reply.SetReply(q)
+		if q.Question[0].Qtype == dns.TypeA {
+			for _, a := range addresses {
+				reply.Answer = append(reply.Answer, &dns.A{
+					Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
+					A:   net.ParseIP(a),
+				})
+			}
+		}
+		_ = w.WriteMsg(&reply) // who asked may be gone
+	})}
+	serving, served := make(chan struct{}), make(chan error, 1)
+	s.NotifyStartedFunc = func() { close(serving) }
+	go func() { served <- s.ActivateAndServe() }()
+	<-serving
+	t.Cleanup(func() {
+		if err := s.Shutdown(); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return packets.LocalAddr().String()
 }
