@@ -81,30 +81,55 @@ func (f *filler) goesBefore(g *filler) bool {
 func newTable(ids []string, weights []int64) *table {
 	size := uint64(tableSize(len(ids)))
 	t := &table{ids: ids, weights: weights, slots: make([]uint32, size)}
-	heap := make([]filler, len(ids))
+	fillers := make([]filler, len(ids))
+	equal := true
 	for i, id := range ids {
 		h := hashString(id)
-		heap[i] = filler{
+		fillers[i] = filler{
 			index: uint32(i), weight: weights[i], count: 1,
 			next: h % size, skip: mix(h+golden)%(size-1) + 1,
 		}
+		equal = equal && weights[i] == weights[0]
 	}
-	for i := len(heap)/2 - 1; i >= 0; i-- {
-		siftDown(heap, i)
-	}
-	taken := make([]bool, size)
-	for range size {
-		f := &heap[0]
-		for taken[f.next] {
-			f.next = (f.next + f.skip) % size
+	taken := make(bitmap, (size+63)/64)
+	if equal { // they take turns, which is what the heap would say at eight times the price
+		for n := range size {
+			t.slots[fillers[n%uint64(len(ids))].take(taken, size)] = uint32(n % uint64(len(ids)))
 		}
-		taken[f.next] = true
-		t.slots[f.next] = f.index
+		return t
+	}
+	for i := len(fillers)/2 - 1; i >= 0; i-- {
+		siftDown(fillers, i)
+	}
+	for range size {
+		f := &fillers[0]
+		t.slots[f.take(taken, size)] = f.index
 		f.count++
-		siftDown(heap, 0)
+		siftDown(fillers, 0)
 	}
 	return t
 }
+
+// take returns the first slot of f's permutation that is free, and takes it.
+func (f *filler) take(taken bitmap, size uint64) uint64 {
+	slot := f.next
+	for taken.has(slot) {
+		if slot += f.skip; slot >= size {
+			slot -= size
+		}
+	}
+	taken.add(slot)
+	f.next = slot
+	return slot
+}
+
+// bitmap is a set of small numbers. One bit for each slot of the largest table fits
+// where a byte for each would not: into a processor's own cache.
+type bitmap []uint64
+
+func (b bitmap) has(n uint64) bool { return b[n/64]&(1<<(n%64)) != 0 }
+
+func (b bitmap) add(n uint64) { b[n/64] |= 1 << (n % 64) }
 
 // siftDown restores the heap whose element i became larger.
 func siftDown(heap []filler, i int) {
