@@ -194,14 +194,17 @@ func (c *Conn) opError(op string, errno unix.Errno) error {
 
 // Write writes to the transport, and keeps what that does not take.
 func (c *Conn) Write(b []byte) (int, error) {
-	if c.failed != nil {
+	switch {
+	case c.failed != nil:
 		return 0, c.failed
-	}
-	if c.env.corked == c {
+	case c.shutDue:
+		// An answer of crypto/tls behind our FIN is lost. Were it told so, it would
+		// read the new records of a KeyUpdate by the old keys.
+		return len(b), nil
+	case c.env.corked == c:
 		c.env.records = append(c.env.records, b...)
 		return len(b), nil
-	}
-	if c.Unsent() && !c.held {
+	case c.Unsent() && !c.held:
 		c.control += len(b)
 	}
 	if err := c.send(b, false); err != nil {
