@@ -9,9 +9,15 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
+	"io"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/terminate"
 )
 
@@ -117,6 +123,50 @@ func (k *rekeyer) send() {
 		k.t.Fatal(err)
 	}
 	k.out = nil
+}
+
+// quiet returns once the loop has nothing left to do: it has taken all events of
+// what was written before.
+func (s *session) quiet() {
+	for seen, still := -1, 0; still < 100; still++ {
+		turns := 0
+		s.r.do(func() { turns = s.turns })
+		if turns != seen {
+			seen, still = turns, 0
+		}
+	}
+}
+
+// TestKeysAskedForByOneThatReadsNothing holds that answers to KeyUpdates do not
+// pile up for a client that takes nothing, and that it is read again once it does.
+func TestKeysAskedForByOneThatReadsNothing(t *testing.T) {
+	noLeaks(t)
+	most := int64(0)
+	s, k := startRekeying(t, func(s *stream) { most = max(most, s.r.env.Caught()) })
+	s.r.do(func() { loop.SetInt(s.ports[0].fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096) })
+	if err := s.client.conn.Conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	rounds := 0
+	for int(s.in.Load()) == rounds {
+		if rounds == 10_000 {
+			t.Fatal("it is read though it takes no answers")
+		}
+		for range 20 {
+			k.updates()
+			k.data(0)
+			rounds++
+		}
+		k.send()
+		s.quiet()
+	}
+	go func() { _, _ = io.Copy(io.Discard, s.client.conn) }()
+	_ = s.backend.conn.SetReadDeadline(time.Now().Add(patience))
+	s.backend.readN(rounds)
+	s.cancel(io.ErrClosedPipe)
+	if limit := int64(32 << 10); most > limit {
+		t.Errorf("up to %d bytes waited, limit %d", most, limit)
+	}
 }
 
 // TestKeysAskedForBehindTheEnd holds that a KeyUpdate which nobody can answer any

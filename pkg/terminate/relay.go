@@ -109,14 +109,13 @@ func (r *Relay) Note(s relay.Side, ev loop.Events, now time.Duration) {
 
 // Pump moves what can be moved within this turn's budget.
 func (r *Relay) Pump(now time.Duration) Status {
-	more := r.pump(relay.Client, now)
-	if r.pump(relay.Backend, now) {
-		more = true
+	if r.state == running { // the client is not read while it takes no answer to that
+		r.flushed(relay.Backend, now)
 	}
+	more := r.pumpBoth(now)
 	// The second way may have found that the first one's receiver is gone.
 	if r.ways[relay.Backend].lost != nil || r.ways[relay.Client].lost != nil {
-		r.pump(relay.Client, now)
-		r.pump(relay.Backend, now)
+		more = r.pumpBoth(now) || more
 	}
 	r.settle(now)
 	switch {
@@ -126,6 +125,12 @@ func (r *Relay) Pump(now time.Duration) Status {
 		return More
 	}
 	return Waiting
+}
+
+func (r *Relay) pumpBoth(now time.Duration) bool {
+	in := r.pump(relay.Client, now)
+	out := r.pump(relay.Backend, now)
+	return in || out
 }
 
 // Due is when Expired is to be called unless bytes pass before.
