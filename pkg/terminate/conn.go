@@ -50,6 +50,7 @@ type Conn struct {
 	written uint64
 	foreign uint64 // of written and out: by Hold
 	control int    // written while out waited, since it last was empty
+	writes  uint64 // by crypto/tls, but for corked ones
 
 	// A flag is true as long as the kernel has not said otherwise: with
 	// edge-triggered events nobody says it twice.
@@ -207,6 +208,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	case c.Unsent() && !c.held:
 		c.control += len(b)
 	}
+	c.writes++
 	if err := c.send(b, false); err != nil {
 		return 0, err
 	}

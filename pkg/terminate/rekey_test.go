@@ -185,3 +185,26 @@ func TestKeysAskedForBehindTheEnd(t *testing.T) {
 	s.backend.expect(nil, "reset")
 	s.result(t, terminate.Clean, terminate.ByBackend)
 }
+
+// TestKeysAskedForWithoutEnd holds that a client that has its keys changed all the
+// time is served no more of that in one turn than others can wait for.
+func TestKeysAskedForWithoutEnd(t *testing.T) {
+	noLeaks(t)
+	var before, most uint64
+	s, k := startRekeying(t, func(s *stream) {
+		in := s.in.Load()
+		before, most = in, max(most, in-before)
+	})
+	const rounds = 300 // of 16 changes and a byte
+	for range rounds {
+		k.updates()
+		k.data(0)
+	}
+	go func() { _, _ = io.Copy(io.Discard, s.client.conn) }()
+	k.send()
+	s.backend.readN(rounds)
+	s.cancel(io.ErrClosedPipe)
+	if limit := uint64(8); most > limit {
+		t.Errorf("%d changes of keys in one turn, limit %d", 16*most, 16*limit)
+	}
+}

@@ -14,7 +14,9 @@ import (
 )
 
 // The budget of one way in one turn, for fairness among the sessions of a loop.
-// Each call gathers and passes on up to plainSize, by at most turnReads records.
+// Each call gathers and passes on up to plainSize; all take at most turnReads
+// records. An answer of crypto/tls to its peer counts as one: between two records
+// of data it bears sixteen KeyUpdates, which cost far more than the data.
 const (
 	turnCalls = 4
 	turnReads = 64
@@ -189,6 +191,7 @@ func (r *Relay) Bytes(s relay.Side) uint64 {
 // alone.
 func (r *Relay) pump(s relay.Side, now time.Duration) bool {
 	w, src, dst := &r.ways[s], &r.sides[s], &r.sides[s^1]
+	reads := 0
 	for calls := 0; r.state == running; calls++ {
 		if !dst.Conn.held && !r.flushed(s, now) || w.done {
 			return false
@@ -197,10 +200,10 @@ func (r *Relay) pump(s relay.Side, now time.Duration) bool {
 			r.readEnded(s, w.err, now)
 			return false
 		}
-		if calls == turnCalls {
+		if calls == turnCalls || reads >= turnReads {
 			return true
 		}
-		n, err := r.gather(src)
+		n, err := r.gather(src, &reads)
 		again := err != nil && isAgain(err)
 		if !again {
 			w.err = err
@@ -220,14 +223,16 @@ func (r *Relay) pump(s relay.Side, now time.Duration) bool {
 	return false
 }
 
-// gather reads what is there, as far as there is room.
-func (r *Relay) gather(src *Side) (n int, err error) {
+// gather reads what is there, as far as there is room, and counts its reads.
+func (r *Relay) gather(src *Side, reads *int) (n int, err error) {
 	buf := r.env.plain[:]
 	from := src.stream()
-	for reads := 0; reads < turnReads && n < len(buf) && err == nil; reads++ {
+	for *reads < turnReads && n < len(buf) && err == nil {
+		writes := src.Conn.writes
 		var m int
 		m, err = from.Read(buf[n:])
 		n += m
+		*reads += 1 + int(src.Conn.writes-writes)
 	}
 	return n, err
 }
