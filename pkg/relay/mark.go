@@ -52,7 +52,7 @@ func (r *Relay) Doubt() bool {
 	doubted := false
 	for s := range r.ways {
 		w := &r.ways[s]
-		if w.marked && !w.flowed && !w.done {
+		if w.marked && !w.flowed {
 			r.unmark(Side(s))
 			doubted = true
 		}

@@ -142,6 +142,10 @@ func TestMarkedEnd(t *testing.T) {
 	if b, err := e.backend.rest(); len(b) != 100 || err != nil {
 		t.Errorf("%d bytes, %v; want 100 and an end", len(b), err)
 	}
+	// Nobody needs to look after a way that has ended, however long the other lasts.
+	e.r.Doubt()
+	e.r.Doubt()
+	e.want(false, 1)
 }
 
 // Close leaves the sockets as they were.
