@@ -72,3 +72,13 @@ func (w *worker) offload(work, done func()) {
 		})
 	})
 }
+
+// clientAtGate ends a session whose client goes away before its turn. One that has
+// sent its FIN has said hello and cannot say more, so that its handshake would be
+// made for nobody.
+func (t *terminal) clientAtGate(ev loop.Events) {
+	t.client.Note(ev)
+	if ev&(loop.PeerShut|loop.Hangup|loop.Error) != 0 {
+		t.fail(ClientReset, ByClient, errLeftGate)
+	}
+}

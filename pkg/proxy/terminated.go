@@ -75,7 +75,9 @@ func (s *session) terminate() {
 	t.wait = w.p.gate.enter(func() { w.l.Post(func() { w.admitted(t) }) })
 	if t.wait == nil {
 		t.greet()
+		return
 	}
+	t.clientAtGate(s.events)
 }
 
 // admitted is called once the gate has let in a session that waited for it.
@@ -105,7 +107,7 @@ func (t *terminal) clientReady(ev loop.Events) {
 	s := t.s
 	switch t.stage {
 	case atGate:
-		t.client.Note(ev)
+		t.clientAtGate(ev)
 	case inClientTLS:
 		t.handshakeReady(&t.client, ev)
 	case inBackendTLS:
@@ -351,8 +353,9 @@ func (t *terminal) expired(now time.Duration) {
 }
 
 var (
-	errNoTurn = errors.New("max_handshakes: no turn in time")
-	errEnded  = errors.New("ended from outside")
+	errNoTurn   = errors.New("max_handshakes: no turn in time")
+	errLeftGate = errors.New("left while waiting for its handshake")
+	errEnded    = errors.New("ended from outside")
 )
 
 // over ends a session whose relay is.

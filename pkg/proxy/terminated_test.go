@@ -344,6 +344,56 @@ func TestMaxHandshakes(t *testing.T) {
 	}
 }
 
+// TestLeftBeforeItsHandshake holds that clients which go away while they wait for a
+// turn end there, and that the turn is given to those that stay.
+func TestLeftBeforeItsHandshake(t *testing.T) {
+	ca := authority(t)
+	echo := lab.Serve(t, lab.Echo(), lab.Options{})
+	r := route("a.test", echo.Addr())
+	ca.terminate(t, r)
+	s := state(t, r)
+	s.Limits.MaxHandshakes = 1
+	h := start(t, s)
+	mute := h.hello("a.test")
+	if _, err := io.ReadFull(mute, make([]byte, 5)); err != nil { // its handshake is under way
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name  string
+		leave func(*net.TCPConn) error
+	}{
+		{"FIN", (*net.TCPConn).CloseWrite},
+		{"closed", (*net.TCPConn).Close},
+		{"reset", func(c *net.TCPConn) error {
+			_ = c.SetLinger(0)
+			return c.Close()
+		}},
+	}
+	for _, tt := range tests {
+		c := h.hello("a.test")
+		eventually(t, "past its hello", func() bool { return h.p.Active() == 2 && h.p.Counters().Hellos == 0 })
+		if err := tt.leave(c); err != nil {
+			t.Fatal(err)
+		}
+		if rec := h.want(proxy.ClientReset); rec.EndedBy != proxy.ByClient || rec.Handshake >= 0 {
+			t.Errorf("%s: ended by %v, handshake %v", tt.name, rec.EndedBy, rec.Handshake)
+		}
+		// The FIN may be there with the hello.
+		c = h.dial()
+		h.send(c, lab.Hello("a.test"))
+		_ = tt.leave(c)
+		if rec := h.record(); rec.EndedBy != proxy.ByClient || rec.Outcome != proxy.ClientReset && rec.Outcome != proxy.NoHello {
+			t.Errorf("%s at once: %v by %v", tt.name, rec.Outcome, rec.EndedBy)
+		}
+	}
+	_ = mute.SetLinger(0)
+	_ = mute.Close()
+	h.want(proxy.ClientReset)
+	if got := ask(t, h.tls(ca.client("a.test")), "after all"); got != "after all" {
+		t.Errorf("read %q", got)
+	}
+}
+
 // TestAlertReachesASendingClient holds that an alert is not lost to the reset that
 // closing with bytes unread would be.
 func TestAlertReachesASendingClient(t *testing.T) {
