@@ -1,9 +1,9 @@
 // Package proxy is the data plane: it accepts connections, reads the server name
-// from their ClientHello, and relays each to a backend of its route, or hands it
-// to TLS termination first.
+// from their ClientHello, and relays each to a backend of its route, or ends its TLS
+// first.
 //
 // The way of a connection, top to bottom: acceptor.accept (listener.go),
-// session.readHello (hello.go), session.route and session.pick (route.go),
+// session.readHello (hello.go), session.findRoute (route.go), session.pick and
 // session.dial (dial.go), session.relayed (session.go), session.finish
 // (account.go). A terminated session shakes hands after route, picks and dials as
 // every other, and has a relay of its own (terminated.go).

@@ -57,7 +57,7 @@ type session struct {
 	gotBytes  bool
 	addrHeld  bool // counted for its address
 	routeHeld bool // counted for its route
-	awaits    bool // the backend\'s first byte, whose time counts
+	awaits    bool // the backend's first byte, whose time counts
 	outcome   Outcome
 	endedBy   Party
 	retries   uint16
