@@ -50,6 +50,10 @@ func (d *decoder) probe(root table, p *Pool, exactHost string) {
 		if t.missing("port") {
 			d.problem(t.pos("kind"), "add port = 9777, or where it listens", "an agent without a port: it is asked at one of its own")
 		}
+		if i := slices.IndexFunc(p.Backends, func(b Backend) bool { return b.Address.Kind == AddressUnix }); i >= 0 {
+			d.problem(t.pos("kind"), "give it a pool of its own, with another kind of probe",
+				"backend %q is a Unix socket and has no port where an agent could be", p.Backends[i].Name)
+		}
 	case ProbeTCP, ProbeTLS:
 	}
 	if h.Kind.SpeaksTLS(h.TLS) {
