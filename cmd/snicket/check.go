@@ -73,9 +73,14 @@ func probe(c *cli.Context, path string) error {
 			state, why = "down", v.Err.Error()
 		case !v.Probed:
 			state, why = "not probed", "enabled = false"
+		case v.Draining:
+			state = "draining"
 		}
 		if v.Err != nil || v.Probed {
 			probed++
+		}
+		if v.Err == nil && v.Agent != "" {
+			why += "; agent says " + v.Agent
 		}
 		if len(v.Warnings) > 0 {
 			why += "; warning: " + strings.Join(v.Warnings, "; ")

@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +24,10 @@ type Verdict struct {
 	// was not probed.
 	Err  error
 	Took time.Duration
+	// Draining says that its agent wishes no new session for it, and Agent is all that
+	// its agent wishes: "drain", "50%", "maint 0%"; empty for nothing.
+	Draining bool
+	Agent    string
 	// Warnings are what is wrong with its certificate, which takes nothing down.
 	Warnings []string
 }
@@ -86,9 +92,22 @@ func verdict(ctx context.Context, pool *config.Pool, b *registry.Backend, own pr
 		var seen health.Observation
 		seen, out.Err = health.Try(ctx, prober(pool, b, own), pool.Health.Timeout)
 		out.Took = time.Since(begun)
+		out.Draining, out.Agent = drains(seen.Agent), wishes(seen.Agent)
 		if c, ok := seen.Certificate(); ok && out.Err == nil {
 			out.Warnings = c.Warnings(time.Now(), certificateNotice, askedFor(pool))
 		}
 	}
 	return out
+}
+
+// wishes are what an agent wishes beside the usual, in its words.
+func wishes(r health.AgentReport) string {
+	var words []string
+	if drains(r) {
+		words = append(words, r.Wish.String())
+	}
+	if share(r) != 100 {
+		words = append(words, fmt.Sprintf("%d%%", r.Weight))
+	}
+	return strings.Join(words, " ")
 }

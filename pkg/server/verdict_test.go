@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,6 +67,49 @@ health   = { enabled = false }
 	}
 	for name := range want {
 		t.Errorf("%s: got no verdict", name)
+	}
+}
+
+// TestProbeAgent has agents whose backends work and who wish something: a backend that
+// will get no session is not said to be ready.
+func TestProbeAgent(t *testing.T) {
+	for _, tt := range []struct {
+		line, agent string
+		draining    bool
+		why         string
+	}{
+		{line: "up ready 100%"},
+		{line: "up 50%", agent: "50%"},
+		{line: "0%", agent: "0%"},
+		{line: "drain", agent: "drain", draining: true},
+		{line: "maint 20%", agent: "maint 20%", draining: true},
+		{line: "down # no disk", why: "agent says down: no disk"},
+	} {
+		t.Run(tt.line, func(t *testing.T) {
+			agent := lab.Serve(t, func(c *lab.Conn) {
+				_, _ = io.WriteString(c, tt.line+"\n") // the probe says what came
+			}, lab.Options{})
+			path := filepath.Join(t.TempDir(), "snicket.toml")
+			lab.WriteFile(t, path, fmt.Appendf(nil, `
+[[routes]]
+hosts = ["a.test"]
+pool  = "web"
+[pools.web]
+backends = ["127.0.0.1:1"]
+health   = { kind = "agent", port = %d, timeout = "30s" }
+`, agent.AddrPort().Port()))
+			verdicts, err := server.Probe(t.Context(), path, nil)
+			if err != nil || len(verdicts) != 1 {
+				t.Fatalf("got %v, %v; want one verdict", verdicts, err)
+			}
+			v, why := verdicts[0], ""
+			if v.Err != nil {
+				why = v.Err.Error()
+			}
+			if v.Agent != tt.agent || v.Draining != tt.draining || why != tt.why {
+				t.Errorf("got agent %q, draining %t, %q; want %q, %t, %q", v.Agent, v.Draining, why, tt.agent, tt.draining, tt.why)
+			}
+		})
 	}
 }
 
