@@ -211,6 +211,13 @@ func TestHashSharesByWeight(t *testing.T) {
 	if x := chiSquare(got, []float64{40_000 / 6.5, 40_000 * 2 / 6.5, 40_000 * 3.5 / 6.5}); x > bound {
 		t.Errorf("at half the share of c, sessions went to %v: chi-square %.1f, bound %.1f", got, x, bound)
 	}
+	// With none of it, c is as good as down: its place in the table stays.
+	p.SetShare("c", 0)
+	after = choose(t, p, clients(5, 40_000))
+	if n, _ := moved(before, after, "c"); n != 0 || slices.Contains(after, "c") {
+		t.Errorf("%d clients of others moved when c got no share, and its own moved: %t", n, !slices.Contains(after, "c"))
+	}
+	p.SetShare("c", 50)
 	// With all at half, they are equals again and nobody moves.
 	p.SetShare("a", 50)
 	p.SetShare("b", 50)

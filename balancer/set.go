@@ -78,11 +78,12 @@ func (m *member) at(now int64) (weight int64, stride uint64) {
 
 func strideOf(weight int64) uint64 { return uint64(maxWeight * weightUnit * weightUnit / weight) }
 
-// draft is a tier being built: its backends that have a weight.
+// draft is a tier being built: its backends that have a weight, even if their share of
+// it is 0, so that a share moves nobody's clients but its own in the hash tables.
 type draft struct {
 	number   int
 	declared []*Backend
-	wanted   int // not draining
+	wanted   int // not draining, and with a share
 	ready    int
 	panicked bool
 }
@@ -97,7 +98,7 @@ func (p *Pool) buildLocked(all []*Backend) *set {
 		t := tier{members: make([]member, 0, d.ready)}
 		for _, b := range d.declared {
 			m := marks(b.marks.Load())
-			if m == 0 || d.panicked && !m.has(Draining) {
+			if b.scaled() > 0 && (m == 0 || d.panicked && !m.has(Draining)) {
 				t.members = append(t.members, p.memberLocked(b))
 			}
 		}
@@ -147,7 +148,7 @@ func (s *set) withoutRamps() *set {
 func draftsOf(all []*Backend) []*draft {
 	var drafts []*draft
 	for _, b := range all {
-		if b.scaled() == 0 {
+		if b.Weight() == 0 {
 			continue
 		}
 		n := b.spec.Load().tier()
@@ -157,6 +158,9 @@ func draftsOf(all []*Backend) []*draft {
 		}
 		d := drafts[i]
 		d.declared = append(d.declared, b)
+		if b.scaled() == 0 {
+			continue
+		}
 		m := marks(b.marks.Load())
 		if !m.has(Draining) {
 			d.wanted++
