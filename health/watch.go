@@ -164,7 +164,8 @@ func Coalescing(names map[string][]string, routes []HostPool) []Overlap {
 	var found []Overlap
 	for pool, theirs := range names {
 		seen := make(map[string]bool)
-		for _, name := range slices.Sorted(slices.Values(theirs)) {
+		// Those of many backends are mostly the same.
+		for _, name := range slices.Compact(slices.Sorted(slices.Values(theirs))) {
 			name = canonical(name)
 			for _, host := range reached(name, hosts) {
 				if pools := hosts[host]; !seen[host] && !slices.Contains(pools, pool) {
