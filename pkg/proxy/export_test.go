@@ -29,3 +29,31 @@ func (p *Proxy) Dump() string {
 	slices.Sort(all)
 	return strings.Join(all, "")
 }
+
+// Held tells what is counted or kept for sessions: all is 0 when there are none.
+func (p *Proxy) Held() map[string]int {
+	p.barrier() // what one loop still has to tell another is posted
+	held := map[string]int{}
+	for _, w := range p.workers {
+		done := make(chan struct{})
+		w.l.Post(func() {
+			defer close(done)
+			for range w.sessions.all() {
+				held["sessions"]++
+			}
+			for q := w.lingers.oldest; q != nil; q = q.newer {
+				held["lingering"]++
+			}
+			held["handshakes"] += w.tls.Handshakes()
+			held["caught bytes"] += int(w.tls.Caught() + w.env.Caught())
+			held["marked"] += len(w.marked.sessions)
+			held["awaited"] += len(w.awaited)
+		})
+		<-done
+	}
+	held["active"], held["hellos"] = int(p.active.Load()), int(p.hellos.Load())
+	p.gate.mu.Lock()
+	defer p.gate.mu.Unlock()
+	held["inside the gate"], held["before it"] = p.gate.inside, p.gate.waiting.Len()
+	return held
+}
