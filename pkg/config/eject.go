@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // eject reads [pools.NAME.eject]; nil without the table.
 func (d *decoder) eject(t table) *Eject {
@@ -34,4 +37,18 @@ func (d *decoder) eject(t table) *Eject {
 		}
 	}
 	return e
+}
+
+// checkEject warns of a share that is less than one of the pool's backends. Of a single
+// one, the last, none is ever ejected, whatever the share.
+func (d *decoder) checkEject(t table, p *Pool) {
+	v := t.get("eject")
+	if v == nil || p.Eject == nil || v.kind != kindTable || v.table["max_ejected"] == nil || len(p.Backends) < 2 {
+		return
+	}
+	names := slices.ContainsFunc(p.Backends, func(b Backend) bool { return b.Address.Kind == AddressName })
+	const rounding = 1e-9 // a tenth of ten is one
+	if share := p.Eject.MaxEjected; share > 0 && share*float64(len(p.Backends)) < 1-rounding && !names {
+		d.warning(v.table["max_ejected"].pos(), "write a larger share", "max_ejected is %v, less than one of %d backends: none is ever ejected", share, len(p.Backends))
+	}
 }

@@ -95,6 +95,7 @@ func (d *decoder) pool(t table, name string, list table) Pool {
 		d.problem(v.pos(), `write backends = ["IP:port"]`, "backends is empty")
 	}
 	d.checkQueue(t, &p)
+	d.checkEject(t, &p)
 	return p
 }
 
