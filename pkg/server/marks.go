@@ -142,4 +142,9 @@ func reached(e *health.Ejectable, err error) {
 // ejected is told of ejections and of their ends.
 func (s *Server) ejected(e health.Ejection) {
 	s.registry.Eject(e.Pool, e.ID, registry.Ejected{Until: e.Until, Reason: e.Reason})
+	if e.Ejected && !s.ejector.Backend(e.Pool, e.ID).Ejected() {
+		// It is over already, and of that the report follows; or the backend has left
+		// and come back since, and of one that is not ejected nobody would report it.
+		s.registry.Eject(e.Pool, e.ID, registry.Ejected{})
+	}
 }
