@@ -112,12 +112,15 @@ func (s *Server) askHosts(ctx context.Context, questions []hostQuestion, said ma
 // hostQuestions are the backends of passthrough routes that showed a certificate, with
 // the exact hosts that no probe asks for.
 func hostQuestions(v *registry.View) []hostQuestion {
-	hosts := map[string][]string{} // by pool
+	hosts := map[string][]string{} // by pool; one more than are asked for, as the probe's own may be among them
 	for _, r := range v.Routes() {
 		if r.Mode != config.Passthrough {
 			continue
 		}
 		for _, h := range r.Hosts {
+			if len(hosts[r.Pool]) > hostsMost {
+				break
+			}
 			if !strings.HasPrefix(h.Pattern, "*") && h.Pattern != "-" && !slices.Contains(hosts[r.Pool], h.Pattern) {
 				hosts[r.Pool] = append(hosts[r.Pool], h.Pattern)
 			}

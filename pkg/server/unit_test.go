@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snicketlb/snicket/health"
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/registry"
@@ -152,5 +153,26 @@ func TestDrawn(t *testing.T) {
 	}
 	if now, others = drawn(all[:3]); len(now) != 3 || len(others) != 0 {
 		t.Errorf("got %d of 3 asked, %d left out", len(now), len(others))
+	}
+}
+
+// TestHostQuestionsAreBounded asks a backend for some of the hosts of a large table, and
+// not for the one that its probe asks for.
+func TestHostQuestionsAreBounded(t *testing.T) {
+	var hosts []config.Host
+	for i := range 100_000 {
+		hosts = append(hosts, config.Host{Pattern: strconv.Itoa(i) + ".test"})
+	}
+	pool := config.Pool{Name: "p", Backends: []config.Backend{{Name: "b"}}}
+	pool.Health.Enabled, pool.Health.ServerName = true, "0.test"
+	c := &config.Config{
+		Routes: []config.Route{{Name: "r", Pool: "p", Mode: config.Passthrough, Hosts: hosts}}, Pools: []config.Pool{pool},
+	}
+	r := registry.New()
+	r.Declare(c, backendRows(c, nil, nil), time.Now())
+	r.Observe("p", "b", registry.Probed{State: health.Up, Certificate: registry.PackCertificate(health.Certificate{Fingerprint: "f"})})
+	questions := hostQuestions(r.View())
+	if len(questions) != 1 || len(questions[0].hosts) != hostsMost || slices.Contains(questions[0].hosts, "0.test") {
+		t.Errorf("got %d questions, %v; want one of %d hosts", len(questions), questions, hostsMost)
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -132,16 +133,10 @@ func withoutCount(why string) string {
 // which goes to another pool, listener by listener.
 func warnOfCoalescing(v *registry.View, covered map[string][]string, warn func(key string, attrs ...slog.Attr)) {
 	for _, l := range v.Listeners() {
-		var hosts []health.HostPool
 		names := map[string][]string{}
 		for _, r := range v.Routes() {
-			if !slices.Contains(r.Listeners, l.Name) || r.Mode == config.Reject {
-				continue
-			}
-			for _, h := range r.Hosts {
-				hosts = append(hosts, health.HostPool{Host: h.Pattern, Pool: r.Pool})
-			}
-			if r.Mode != config.Passthrough || names[r.Pool] != nil || len(r.ALPN) > 0 && !slices.Contains(r.ALPN, "h2") {
+			if !slices.Contains(r.Listeners, l.Name) || r.Mode != config.Passthrough || names[r.Pool] != nil ||
+				len(r.ALPN) > 0 && !slices.Contains(r.ALPN, "h2") {
 				continue
 			}
 			for _, b := range v.Backends(r.Pool) {
@@ -151,8 +146,25 @@ func warnOfCoalescing(v *registry.View, covered map[string][]string, warn func(k
 			}
 			names[r.Pool] = append(names[r.Pool], covered[r.Pool]...)
 		}
-		for _, o := range health.Coalescing(names, hosts) {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(names)), func(of []string) bool { return len(of) > 0 }) {
+			continue // a table may hold a million hosts
+		}
+		for _, o := range health.Coalescing(names, hostsOf(v, l.Name)) {
 			warn(l.Name+" "+o.String(), slog.String("listener", l.Name), slog.String("pool", o.Pool), slog.String("why", o.String()))
 		}
 	}
+}
+
+// hostsOf are the hosts that a listener routes to a pool.
+func hostsOf(v *registry.View, listener string) []health.HostPool {
+	var hosts []health.HostPool
+	for _, r := range v.Routes() {
+		if !slices.Contains(r.Listeners, listener) || r.Mode == config.Reject {
+			continue
+		}
+		for _, h := range r.Hosts {
+			hosts = append(hosts, health.HostPool{Host: h.Pattern, Pool: r.Pool})
+		}
+	}
+	return hosts
 }
