@@ -33,6 +33,7 @@ func runCommand() *cli.Command {
 			signals, stop := listenForSignals()
 			defer stop()
 			makeRoomFor(s.Loops())
+			defer keepHeapFloor()()
 			return configError(c, path, s.Run(c.Context, signals))
 		},
 	}
