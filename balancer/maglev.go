@@ -44,7 +44,7 @@ func (p *Pool) tableLocked(d *draft) *table {
 	if t := p.tables[d.number]; t != nil && slices.Equal(t.ids, ids) && slices.Equal(t.weights, weights) {
 		return t
 	}
-	return newTable(ids, weights)
+	return newTable(ids, weights, uint64(tableSize(len(ids))))
 }
 
 // index leads from the table to the members.
@@ -77,9 +77,8 @@ func (f *filler) goesBefore(g *filler) bool {
 	return a < b || a == b && f.index < g.index
 }
 
-// newTable builds a table. The weights are at least 1.
-func newTable(ids []string, weights []int64) *table {
-	size := uint64(tableSize(len(ids)))
+// newTable builds a table of a prime size. The weights are at least 1.
+func newTable(ids []string, weights []int64, size uint64) *table {
 	t := &table{ids: ids, weights: weights, slots: make([]uint32, size)}
 	fillers := make([]filler, len(ids))
 	equal := true

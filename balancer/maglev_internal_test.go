@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 )
@@ -13,7 +14,7 @@ func tableOf(n int, weight func(int) int64) *table {
 		ids = append(ids, fmt.Sprintf("10.0.%03d.%03d:443", i/250, i%250))
 		weights = append(weights, weight(i))
 	}
-	return newTable(ids, weights)
+	return newTable(ids, weights, uint64(tableSize(n)))
 }
 
 func equalWeight(int) int64 { return 1 }
@@ -83,6 +84,46 @@ func TestTableShares(t *testing.T) {
 			if float64(got) < want-1 || float64(got) > want+1 {
 				t.Errorf("of weights %d, %d has %d slots, want %.1f", weights, weights[i], got, want)
 			}
+		}
+	}
+}
+
+// TestTableResilience is the paper's experiment (§5.3): of 1000 backends some leave at
+// the same time, chosen at random, and the entries of the new table that differ from the
+// old one are counted, for both of the paper's sizes. No table can keep the entries of
+// those that left.
+func TestTableResilience(t *testing.T) {
+	const backends, rounds = 1000, 5
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, tt := range []struct {
+		size uint64
+		gone int
+		most float64 // per cent
+	}{
+		{65_537, 1, 0.8}, {65_537, 5, 3}, {65_537, 20, 6},
+		{655_373, 1, 0.6}, {655_373, 5, 1.2}, {655_373, 20, 3.2},
+	} {
+		ids := slices.Clone(tableOf(backends, equalWeight).ids)
+		weights := slices.Repeat([]int64{1}, backends)
+		before := newTable(ids, weights, tt.size)
+		sum := 0.0
+		for range rounds {
+			left := slices.Clone(ids)
+			random.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
+			left = slices.Sorted(slices.Values(left[tt.gone:]))
+			after := newTable(left, weights[:len(left)], tt.size)
+			changed := 0
+			for i := range before.slots {
+				if before.ids[before.slots[i]] != after.ids[after.slots[i]] {
+					changed++
+				}
+			}
+			sum += 100 * float64(changed) / float64(tt.size)
+		}
+		unavoidable := 100 * float64(tt.gone) / backends
+		t.Logf("%d slots, %d of %d leave: %.2f %% of the entries change, %.2f %% of them must", tt.size, tt.gone, backends, sum/rounds, unavoidable)
+		if got := sum / rounds; got > tt.most || got < unavoidable-0.01 {
+			t.Errorf("%d slots, %d of %d leave: %.2f %% of the entries change, want %.2f to %.2f %%", tt.size, tt.gone, backends, got, unavoidable, tt.most)
 		}
 	}
 }
