@@ -100,8 +100,12 @@ func TestTableResilience(t *testing.T) {
 		gone int
 		most float64 // per cent
 	}{
-		{65_537, 1, 0.8}, {65_537, 5, 3}, {65_537, 20, 6},
-		{655_373, 1, 0.6}, {655_373, 5, 1.2}, {655_373, 20, 3.2},
+		{65_537, 1, 0.8},
+		{65_537, 5, 3},
+		{65_537, 20, 6},
+		{655_373, 1, 0.6},
+		{655_373, 5, 1.2},
+		{655_373, 20, 3.2},
 	} {
 		ids := slices.Clone(tableOf(backends, equalWeight).ids)
 		weights := slices.Repeat([]int64{1}, backends)
