@@ -64,6 +64,9 @@ func TestArrivalsAreAsSaid(t *testing.T) {
 
 // What docs/balancing.md advises must hold, and be the same each time.
 func TestWhatIsAdvisedHolds(t *testing.T) {
+	if raceEnabled {
+		t.Skip("one goroutine, of which the race detector makes minutes")
+	}
 	const sessions = 60_000
 	results := compare(sessions, 7)
 	p99 := map[string]float64{}

@@ -154,6 +154,9 @@ backends = ["{{.Both}}"]
 [pools.both.tls]
 server_name = "both.internal.test"
 ca          = "ca.pem"
+[pools.both.health]
+interval = "10s"
+timeout  = "10s" # a machine that stalls is no dead backend
 
 [tls]
 certificates = ["snicket.pem"]
