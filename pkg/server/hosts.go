@@ -109,16 +109,16 @@ func (s *Server) askHosts(ctx context.Context, questions []hostQuestion, said ma
 	return now
 }
 
-// hostQuestions are the backends of passthrough routes that showed a certificate, with
-// the exact hosts that no probe asks for.
-func hostQuestions(v *registry.View) []hostQuestion {
-	hosts := map[string][]string{} // by pool; one more than are asked for, as the probe's own may be among them
+// exactHosts are, by pool, the first exact hosts of its passthrough routes: one more than
+// are asked for, as the probe's own may be among them.
+func exactHosts(v *registry.View) map[string][]string {
+	hosts := map[string][]string{}
 	for _, r := range v.Routes() {
 		if r.Mode != config.Passthrough {
 			continue
 		}
 		for _, h := range r.Hosts {
-			if len(hosts[r.Pool]) > hostsMost {
+			if len(hosts[r.Pool]) > hostsMost { // of a table of a million
 				break
 			}
 			if !strings.HasPrefix(h.Pattern, "*") && h.Pattern != "-" && !slices.Contains(hosts[r.Pool], h.Pattern) {
@@ -126,6 +126,13 @@ func hostQuestions(v *registry.View) []hostQuestion {
 			}
 		}
 	}
+	return hosts
+}
+
+// hostQuestions are the backends of passthrough routes that showed a certificate, with
+// the exact hosts that no probe asks for.
+func hostQuestions(v *registry.View) []hostQuestion {
+	hosts := exactHosts(v)
 	var out []hostQuestion
 	for _, pool := range v.Pools() {
 		further := slices.DeleteFunc(hosts[pool.Name], func(h string) bool { return h == pool.Health.ServerName })

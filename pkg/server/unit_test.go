@@ -171,6 +171,9 @@ func TestHostQuestionsAreBounded(t *testing.T) {
 	r := registry.New()
 	r.Declare(c, backendRows(c, nil, nil), time.Now())
 	r.Observe("p", "b", registry.Probed{State: health.Up, Certificate: registry.PackCertificate(health.Certificate{Fingerprint: "f"})})
+	if got := len(exactHosts(r.View())["p"]); got != hostsMost+1 {
+		t.Errorf("got %d hosts looked at, want %d", got, hostsMost+1)
+	}
 	questions := hostQuestions(r.View())
 	if len(questions) != 1 || len(questions[0].hosts) != hostsMost || slices.Contains(questions[0].hosts, "0.test") {
 		t.Errorf("got %d questions, %v; want one of %d hosts", len(questions), questions, hostsMost)
