@@ -33,7 +33,7 @@ func runCommand() *cli.Command {
 			signals, stop := listenForSignals()
 			defer stop()
 			makeRoomFor(s.Loops())
-			defer keepHeapFloor()()
+			defer keepMemory()()
 			return configError(c, path, s.Run(c.Context, signals))
 		},
 	}

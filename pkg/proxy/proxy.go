@@ -55,8 +55,6 @@ type Proxy struct {
 
 	active atomic.Int64 // sessions, lingering ones included
 	hellos atomic.Int64 // unfinished hellos
-	// handshakes counts those begun with clients.
-	handshakes atomic.Uint64
 	draining   atomic.Bool
 	running    atomic.Bool
 	empty      chan struct{} // a token when the last session of a drain has ended
@@ -133,8 +131,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	written := make(chan struct{})
 	stopWriter := make(chan struct{})
 	go p.writeRecords(stopWriter, written)
-	tidied := make(chan struct{})
-	go tidy(&p.handshakes, stopWriter, tidied)
 
 	<-ctx.Done()
 	p.closeListeners()
@@ -153,7 +149,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	close(stopWriter)
 	<-written
-	<-tidied
 	return first
 }
 

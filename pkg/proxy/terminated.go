@@ -95,7 +95,6 @@ func (t *terminal) greet() {
 	s := t.s
 	t.stage, t.gated = inClientTLS, true
 	t.shake = s.w.tls.Accept(&t.client, s.route.TLS.config(s.pool), t)
-	s.w.p.handshakes.Add(1)
 	s.w.shakes.push(t)
 }
 
