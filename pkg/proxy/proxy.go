@@ -53,11 +53,11 @@ type Proxy struct {
 	perAddr *perAddr
 	gate    *gate
 
-	active atomic.Int64 // sessions, lingering ones included
-	hellos atomic.Int64 // unfinished hellos
-	draining   atomic.Bool
-	running    atomic.Bool
-	empty      chan struct{} // a token when the last session of a drain has ended
+	active   atomic.Int64 // sessions, lingering ones included
+	hellos   atomic.Int64 // unfinished hellos
+	draining atomic.Bool
+	running  atomic.Bool
+	empty    chan struct{} // a token when the last session of a drain has ended
 
 	offloaded sync.WaitGroup // goroutines that work for a loop
 
