@@ -10,23 +10,38 @@ import (
 	"strings"
 )
 
-// Store is an immutable set of certificates, safe for concurrent use.
+// Store chooses among the certificates of a route. It is immutable, but for what
+// [StoreOptions.Managed] holds, and safe for concurrent use; a [Live] replaces it as a
+// whole.
 type Store struct {
-	sets     [2]set // the route's own, then the shared ones
-	fallback *tls.Certificate
+	own, shared *Set
+	managed     *Managed
+	byDefault   bool
 }
 
 // StoreOptions are the choices of a [Store]; the zero value never serves a
 // certificate for another name.
 type StoreOptions struct {
-	// Default serves the first certificate, the route's own before the shared
-	// ones, to names that none covers and to hellos without a name.
+	// Managed holds certificates that are asked for after the route's own and before
+	// the shared ones; nil for none.
+	Managed *Managed
+	// Default serves the first certificate, the route's own before the managed and
+	// those before the shared ones, to names that none covers and to hellos without a
+	// name.
 	Default bool
 }
 
-// set maps the names in certificates to those that carry them, the best first.
-type set struct {
-	exact    map[string][]entry // "a.example.com"
+// NewStore makes a store of a route's own certificates and the shared ones. A nil Set
+// is an empty one.
+func NewStore(own, shared *Set, o StoreOptions) *Store {
+	return &Store{own: own, shared: shared, managed: o.Managed, byDefault: o.Default}
+}
+
+// Set is an index of certificates by the names in them. It is immutable and safe for
+// concurrent use; many stores may share one. A nil Set is empty.
+type Set struct {
+	certs    []*Certificate
+	exact    map[string][]entry // "a.example.com", the best first
 	wildcard map[string][]entry // "example.com" for "*.example.com"
 }
 
@@ -46,25 +61,11 @@ const (
 	kindEd25519
 )
 
-// NewStore makes a store of a route's own certificates and the shared ones, but for
-// those that are not for servers by their extended key usage. The slices are not
-// kept, the certificates are.
-func NewStore(own, shared []*Certificate, o StoreOptions) *Store {
-	own, shared = usable(own), usable(shared)
-	s := &Store{sets: [2]set{newSet(own), newSet(shared)}}
-	if all := slices.Concat(own, shared); o.Default && len(all) > 0 {
-		s.fallback = &all[0].Certificate
-	}
-	return s
-}
-
-// usable returns those of certs that clients take from a server.
-func usable(certs []*Certificate) []*Certificate {
-	return slices.DeleteFunc(slices.Clone(certs), func(c *Certificate) bool { return !forServers(c.Leaf) })
-}
-
-func newSet(certs []*Certificate) set {
-	s := set{exact: map[string][]entry{}, wildcard: map[string][]entry{}}
+// NewSet makes a set of certificates, but for those that are not for servers by their
+// extended key usage. The slice is not kept, the certificates are.
+func NewSet(certs []*Certificate) *Set {
+	certs = slices.DeleteFunc(slices.Clone(certs), func(c *Certificate) bool { return !forServers(c.Leaf) })
+	s := &Set{certs: certs, exact: map[string][]entry{}, wildcard: map[string][]entry{}}
 	for _, c := range certs {
 		e := entry{cert: &c.Certificate, kind: kindOf(c)}
 		for _, name := range c.Leaf.DNSNames {
@@ -82,6 +83,23 @@ func newSet(certs []*Certificate) set {
 		}
 	}
 	return s
+}
+
+// Certificates returns those of the set, in the order they were given. The slice is the
+// caller's, the certificates are shared.
+func (s *Set) Certificates() []*Certificate {
+	if s == nil {
+		return nil
+	}
+	return slices.Clone(s.certs)
+}
+
+// named returns the entries that carry name and those whose wildcard covers it.
+func (s *Set) named(name, parent string) [2][]entry {
+	if s == nil {
+		return [2][]entry{}
+	}
+	return [2][]entry{s.exact[name], s.wildcard[parent]}
 }
 
 // better orders entries of one name: RSA last, then by the latest expiry.
@@ -113,10 +131,10 @@ func kindOf(c *Certificate) kind {
 }
 
 // Select returns the certificate for name, a server name in lower case without
-// a trailing dot, "" for none: the route's own before a shared one, in each one
-// that carries the name before one whose wildcard covers it, then one with
-// ECDSA if hello can, then the one that expires last. One that hello cannot
-// use is passed over while another fits; if no key fits, the first by name is
+// a trailing dot, "" for none: the route's own before a managed one, and that before a
+// shared one; in each, one that carries the name before one whose wildcard covers it,
+// then one with ECDSA if hello can, then the one that expires last. One that hello
+// cannot use is passed over while another fits; if no key fits, the first by name is
 // returned and the handshake fails by itself. A nil hello can do everything.
 //
 // It returns nil if no certificate covers name; answer with the alert
@@ -124,13 +142,13 @@ func kindOf(c *Certificate) kind {
 // store.
 func (s *Store) Select(name string, hello *tls.ClientHelloInfo) *tls.Certificate {
 	if name == "" {
-		return s.fallback
+		return s.first()
 	}
 	can := capable(hello)
 	_, parent, _ := strings.Cut(name, ".")
 	var first *tls.Certificate
-	for i := range s.sets {
-		for _, entries := range [...][]entry{s.sets[i].exact[name], s.sets[i].wildcard[parent]} {
+	for _, set := range s.sets() {
+		for _, entries := range set.named(name, parent) {
 			for _, e := range entries {
 				if can&(1<<e.kind) != 0 {
 					return e.cert
@@ -144,7 +162,23 @@ func (s *Store) Select(name string, hello *tls.ClientHelloInfo) *tls.Certificate
 	if first != nil {
 		return first
 	}
-	return s.fallback
+	return s.first()
+}
+
+// sets are those of the store, the first to be asked first.
+func (s *Store) sets() [3]*Set { return [3]*Set{s.own, s.managed.load(), s.shared} }
+
+// first is the certificate served to names that none covers, or nil.
+func (s *Store) first() *tls.Certificate {
+	if !s.byDefault {
+		return nil
+	}
+	for _, set := range s.sets() {
+		if set != nil && len(set.certs) > 0 {
+			return &set.certs[0].Certificate
+		}
+	}
+	return nil
 }
 
 // Covers reports whether every name that the host pattern of a route matches
@@ -153,12 +187,13 @@ func (s *Store) Select(name string, hello *tls.ClientHelloInfo) *tls.Certificate
 // certificate can carry and are covered only by [StoreOptions.Default].
 func (s *Store) Covers(host string) bool {
 	if host == "*" || host == "-" || strings.HasPrefix(host, "**.") {
-		return s.fallback != nil
+		return s.first() != nil
 	}
 	_, parent, _ := strings.Cut(host, ".")
 	wild := strings.HasPrefix(host, "*.")
-	for i := range s.sets {
-		if len(s.sets[i].wildcard[parent]) > 0 || !wild && len(s.sets[i].exact[host]) > 0 {
+	for _, set := range s.sets() {
+		named := set.named(host, parent)
+		if len(named[1]) > 0 || !wild && len(named[0]) > 0 {
 			return true
 		}
 	}

@@ -46,9 +46,9 @@ func TestSelect(t *testing.T) {
 		add("shared exact below wildcard", certs.IssueOptions{Names: []string{"e.s.test"}, NotAfter: soon}),
 		add("shared rsa", certs.IssueOptions{Names: []string{"b.test"}, RSA: true}),
 	}
-	strict := certs.NewStore(own, shared, certs.StoreOptions{})
-	lax := certs.NewStore(own, shared, certs.StoreOptions{Default: true})
-	laxShared := certs.NewStore(nil, shared, certs.StoreOptions{Default: true})
+	strict := certs.NewStore(certs.NewSet(own), certs.NewSet(shared), certs.StoreOptions{})
+	lax := certs.NewStore(certs.NewSet(own), certs.NewSet(shared), certs.StoreOptions{Default: true})
+	laxShared := certs.NewStore(nil, certs.NewSet(shared), certs.StoreOptions{Default: true})
 	for _, tt := range []struct {
 		name  string
 		store *certs.Store
@@ -95,8 +95,8 @@ func TestSelect(t *testing.T) {
 func TestCovers(t *testing.T) {
 	a := authority(t)
 	own := []*certs.Certificate{issue(t, a, certs.IssueOptions{Names: []string{"a.test", "*.w.test"}})}
-	strict := certs.NewStore(nil, own, certs.StoreOptions{})
-	lax := certs.NewStore(own, nil, certs.StoreOptions{Default: true})
+	strict := certs.NewStore(nil, certs.NewSet(own), certs.StoreOptions{})
+	lax := certs.NewStore(certs.NewSet(own), nil, certs.StoreOptions{Default: true})
 	for _, tt := range []struct {
 		host        string
 		strict, lax bool
@@ -126,7 +126,7 @@ func TestSelectAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	a := authority(t)
-	s := certs.NewStore([]*certs.Certificate{issue(t, a, certs.IssueOptions{Names: []string{"a.test", "*.w.test"}})}, nil, certs.StoreOptions{})
+	s := certs.Fixed(issue(t, a, certs.IssueOptions{Names: []string{"a.test", "*.w.test"}}))
 	for _, name := range []string{"a.test", "x.w.test", "other.test", ""} {
 		if got := testing.AllocsPerRun(100, func() { s.Select(name, modern); s.Select(name, old) }); got != 0 {
 			t.Errorf("%q: %v allocations, want 0", name, got)
@@ -136,7 +136,7 @@ func TestSelectAllocatesNothing(t *testing.T) {
 
 func BenchmarkSelect(b *testing.B) {
 	a := authority(b)
-	s := certs.NewStore([]*certs.Certificate{issue(b, a, certs.IssueOptions{Names: []string{"*.w.test"}})}, nil, certs.StoreOptions{})
+	s := certs.Fixed(issue(b, a, certs.IssueOptions{Names: []string{"*.w.test"}}))
 	b.ReportAllocs()
 	for b.Loop() {
 		if s.Select("x.w.test", modern) == nil {
@@ -152,13 +152,13 @@ func TestStoreLeavesClientsOut(t *testing.T) {
 	client := issue(t, a, certs.IssueOptions{Names: []string{"a.test"}, Client: true})
 	server := issue(t, a, certs.IssueOptions{Names: []string{"b.test"}})
 	own, shared := []*certs.Certificate{client}, []*certs.Certificate{client, server}
-	s := certs.NewStore(own, shared, certs.StoreOptions{Default: true})
+	s := certs.NewStore(certs.NewSet(own), certs.NewSet(shared), certs.StoreOptions{Default: true})
 	for _, name := range []string{"a.test", "b.test", ""} {
 		if got := s.Select(name, nil); got != &server.Certificate {
 			t.Errorf("%q is served %v", name, got)
 		}
 	}
-	s = certs.NewStore(own, shared, certs.StoreOptions{})
+	s = certs.NewStore(certs.NewSet(own), certs.NewSet(shared), certs.StoreOptions{})
 	if s.Covers("a.test") {
 		t.Error("a client's certificate covers a.test")
 	}

@@ -99,7 +99,7 @@ const (
 // one Fixed by the route's own alpn. Each session takes one, so they
 // are built once.
 type Terminator struct {
-	Store  *certs.Store
+	Store  *certs.Live
 	Fixed  *tls.Config
 	Offers [offers]*tls.Config
 }

@@ -466,7 +466,7 @@ func TestSlowKeyOfATerminatedHost(t *testing.T) {
 	key := &heldKey{Signer: cert.PrivateKey.(crypto.Signer), signing: make(chan struct{}), release: make(chan struct{})}
 	cert.PrivateKey = key
 	sealed.TLS.Fixed = terminate.ServerConfig(terminate.ServerOptions{
-		Store: certs.NewStore([]*certs.Certificate{&cert}, nil, certs.StoreOptions{}),
+		Store: certs.Fixed(&cert),
 	})
 	h := startLoops(t, 1, state(t, sealed, plain))
 	left := h.hello("a.test")

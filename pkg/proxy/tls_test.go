@@ -39,7 +39,7 @@ func (c ca) terminate(t testing.TB, r *proxy.Route, names ...string) {
 	if names == nil {
 		names = r.Hosts[:1]
 	}
-	store := certs.NewStore([]*certs.Certificate{c.issue(t, certs.IssueOptions{Names: names})}, nil, certs.StoreOptions{})
+	store := certs.Fixed(c.issue(t, certs.IssueOptions{Names: names}))
 	offer := func(alpn ...string) *tls.Config {
 		return terminate.ServerConfig(terminate.ServerOptions{Store: store, ALPN: alpn})
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/snicketlb/snicket/balancer"
+	"github.com/snicketlb/snicket/pkg/certs"
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/proxy"
@@ -194,7 +195,7 @@ func tlvs(list []config.ProxyTLV) proxy.TLVs {
 }
 
 func (b *builder) routes() {
-	common := b.secrets.servers(b.config.TLS.Certificates)
+	common := certs.NewSet(b.secrets.servers(b.config.TLS.Certificates))
 	for i := range b.config.Routes {
 		r := &b.config.Routes[i]
 		route := &proxy.Route{

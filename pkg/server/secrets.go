@@ -147,13 +147,14 @@ func problemAt(pos config.Position, p certs.Problem) config.Problem {
 // terminator makes the TLS server of a route, and reports hosts that no certificate
 // covers. Its session tickets are its own: a session of one route never resumes on
 // another.
-func (s *secrets) terminator(r *config.Route, common []*certs.Certificate, incomplete bool) *proxy.Terminator {
+func (s *secrets) terminator(r *config.Route, common *certs.Set, incomplete bool) *proxy.Terminator {
 	incomplete = incomplete || r.TLS.Incomplete
-	own := s.servers(r.TLS.Certificates)
-	t := &proxy.Terminator{Store: certs.NewStore(own, common, certs.StoreOptions{Default: r.TLS.DefaultCertificate})}
+	own := certs.NewSet(s.servers(r.TLS.Certificates))
+	store := certs.NewStore(own, common, certs.StoreOptions{Default: r.TLS.DefaultCertificate})
+	t := &proxy.Terminator{Store: certs.NewLive(store)}
 	for _, h := range r.Hosts {
 		// One that could not be loaded may well cover it: that is told already.
-		if !s.broken && !incomplete && !t.Store.Covers(h.Pattern) {
+		if !s.broken && !incomplete && !store.Covers(h.Pattern) {
 			s.report(uncovered(h, r.TLS.DefaultCertificate))
 		}
 	}

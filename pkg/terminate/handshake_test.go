@@ -38,7 +38,7 @@ func TestHandshake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := certs.NewStore([]*certs.Certificate{rsaCert, l.cert}, nil, certs.StoreOptions{})
+	store := certs.Fixed(rsaCert, l.cert)
 	with := func(o terminate.ServerOptions) *tls.Config {
 		o.Store = store
 		return terminate.ServerConfig(o)
@@ -124,7 +124,7 @@ func TestHandshake(t *testing.T) {
 func TestTicketsStayOnTheRoute(t *testing.T) {
 	noLeaks(t)
 	l, r := newLab(t), newRig(t)
-	store := certs.NewStore([]*certs.Certificate{l.cert}, nil, certs.StoreOptions{})
+	store := certs.Fixed(l.cert)
 	other := terminate.ServerConfig(terminate.ServerOptions{Store: store})
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		client := &tls.Config{ServerName: host, RootCAs: l.authority.Pool(), MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(4)}

@@ -10,8 +10,9 @@ import (
 
 // ServerOptions describe the TLS that a route speaks to its clients.
 type ServerOptions struct {
-	// Store holds the certificates; required.
-	Store *certs.Store
+	// Store holds the certificates; required. What it is swapped for is served from
+	// the next handshake on.
+	Store *certs.Live
 	// ALPN are the application protocols offered, the preferred one first;
 	// none if empty, and a client's wishes are then ignored (RFC 7301 §3.2).
 	ALPN []string

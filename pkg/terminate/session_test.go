@@ -36,7 +36,7 @@ func newLab(t testing.TB) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := certs.NewStore([]*certs.Certificate{cert}, nil, certs.StoreOptions{})
+	store := certs.Fixed(cert)
 	return &lab{authority: a, cert: cert, server: terminate.ServerConfig(terminate.ServerOptions{Store: store})}
 }
 

@@ -206,7 +206,7 @@ func TestAbort(t *testing.T) {
 	held := *slow
 	held.PrivateKey = &heldKey{slow.PrivateKey.(crypto.Signer), signing, release}
 	rsa := terminate.ServerConfig(terminate.ServerOptions{
-		Store: certs.NewStore([]*certs.Certificate{&held}, nil, certs.StoreOptions{}),
+		Store: certs.Fixed(&held),
 	})
 	tests := []struct {
 		name   string
@@ -269,7 +269,7 @@ func TestSlowKeyHoldsNobodyUp(t *testing.T) {
 	held := *slow
 	held.PrivateKey = &heldKey{slow.PrivateKey.(crypto.Signer), signing, release}
 	cfg := terminate.ServerConfig(terminate.ServerOptions{
-		Store: certs.NewStore([]*certs.Certificate{&held}, nil, certs.StoreOptions{}),
+		Store: certs.Fixed(&held),
 	})
 	far, fd := socketPair(t, "tcp")
 	waits := r.port(fd, nil).accept(cfg)
