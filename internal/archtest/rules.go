@@ -51,7 +51,7 @@ func control() []string {
 // admin, metrics and upgrade, then registry and discover, then config; and from server to proxy and what it is made of.
 func House() map[string]Room {
 	dataPlane := []string{"pkg/proxy", "pkg/relay", "pkg/terminate", "pkg/web", "pkg/proxyheader", "pkg/certs", "pkg/loop"}
-	declared := []string{"pkg/registry", "pkg/discover", "pkg/config"}
+	declared := []string{"pkg/registry", "pkg/discover", "pkg/config", "pkg/watch"}
 	operations := libraries(slices.Concat(declared, dataPlane)...)
 	everything := append(slices.Clone(operations), "health/grpc", "pkg/admin", "pkg/metrics", "pkg/upgrade")
 	return map[string]Room{
@@ -78,11 +78,12 @@ func House() map[string]Room {
 			Never: control(), Doors: []string{"golang.org/x/sys"},
 		},
 
+		"pkg/watch":    {Doors: []string{"github.com/fsnotify/fsnotify"}},
 		"pkg/config":   {Own: libraries(), Doors: []string{"github.com/BurntSushi/toml"}},
 		"pkg/registry": {Own: libraries("pkg/config"), Doors: []string{"github.com/hashicorp/go-memdb"}},
 		"pkg/discover": {
-			Own:   libraries("pkg/config", "pkg/registry"),
-			Doors: []string{"github.com/miekg/dns", "github.com/fsnotify/fsnotify"},
+			Own:   libraries("pkg/config", "pkg/registry", "pkg/watch"),
+			Doors: []string{"github.com/miekg/dns"},
 		},
 		"pkg/metrics":     {Own: operations, Doors: []string{"github.com/prometheus/client_golang"}},
 		"pkg/admin":       {Own: operations},

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/snicketlb/snicket/pkg/watch"
 )
 
 // MaxFileSize is the size of a file of backends at most, in bytes: 4 MiB.
@@ -17,20 +19,20 @@ const MaxFileSize = 4 << 20
 // fileLooker reads a file of backends, and again when it has changed.
 type fileLooker struct {
 	path    string // absolute, if the working directory is known
-	watcher *watcher
+	watcher *watch.Watcher
 }
 
 func newFileLooker(path string) *fileLooker {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	return &fileLooker{path: path, watcher: newWatcher(path)}
+	return &fileLooker{path: path, watcher: watch.New()}
 }
 
 func (l *fileLooker) look(context.Context) (found, error) {
 	// First watched, then read: what changes between the two is seen twice, not never.
 	f := found{wait: FilePoll}
-	if err := l.watcher.refresh(); err != nil {
+	if err := l.watcher.Watch([]string{watch.Quote(l.path)}); err != nil {
 		f.wait = UnwatchedPoll
 		f.note = fmt.Sprintf("not watched, read every %v: %v", UnwatchedPoll, err)
 	}
@@ -42,9 +44,9 @@ func (l *fileLooker) look(context.Context) (found, error) {
 	return f, err
 }
 
-func (l *fileLooker) events() <-chan struct{} { return l.watcher.changed }
+func (l *fileLooker) events() <-chan struct{} { return l.watcher.Changed() }
 
-func (l *fileLooker) close() { l.watcher.close() }
+func (l *fileLooker) close() { l.watcher.Close() }
 
 // readFile reads a regular file of MaxFileSize at most.
 func readFile(path string) ([]byte, error) {
