@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// certificates reads certificates = [...] of [tls] and [routes.tls]: files, globs and
-// tables of cert and key. incomplete says that an entry is left out for a problem; a
+// certificates reads certificates = [...] of [tls] and [routes.tls]: files, globs,
+// directories and tables of cert and key. incomplete says that an entry is left out for a problem; a
 // glob without files is none.
 func (d *decoder) certificates(t table) (out []Certificate, incomplete bool) {
 	add := func(c Certificate, ok bool) {
@@ -43,7 +43,12 @@ func (d *decoder) certificates(t table) (out []Certificate, incomplete bool) {
 // certificateFiles adds the file or the files that v names.
 func (d *decoder) certificateFiles(v *value, add func(Certificate, bool)) {
 	name := v.scalar.(string)
-	if !isGlob(name) {
+	pattern := name
+	if path := resolvePath(name, v.src.dir); name != "" && isDir(path) {
+		pattern = filepath.Join(quoteGlob(path), "*.pem")
+		name = filepath.Join(name, "*.pem") // in what is said of it
+	}
+	if !isGlob(pattern) {
 		path, ok := d.file("certificates", name, v)
 		if !ok {
 			add(Certificate{}, false)
@@ -52,7 +57,7 @@ func (d *decoder) certificateFiles(v *value, add func(Certificate, bool)) {
 		add(d.paired(path, v))
 		return
 	}
-	found, err := expand(name, v.src.dir)
+	found, err := expand(pattern, v.src.dir)
 	if err != nil {
 		text, hint := textAndHint(err)
 		d.problem(v.pos(), hint, "certificates: %s", text)

@@ -14,6 +14,7 @@ func (d *decoder) check(c *Config, routes []routeSource) {
 	for i, r := range c.Routes {
 		src := routes[i]
 		d.checkDefaultCertificate(r, src)
+		d.checkPlainListeners(c, r, src)
 		if r.Mode == Reject {
 			continue
 		}
@@ -34,6 +35,7 @@ func (d *decoder) check(c *Config, routes []routeSource) {
 		}
 	}
 	d.checkTies(c.Routes)
+	d.checkACME(c, routes)
 	if len(c.Routes) > 0 && !d.problems.bad() && !d.references.bad() {
 		d.checkUnused(c, used)
 	}
@@ -55,7 +57,7 @@ func (d *decoder) checkUnused(c *Config, used map[string]bool) {
 		}
 	}
 	for _, l := range c.Listeners {
-		if !listens[l.Name] {
+		if !listens[l.Name] && l.Kind != ListenHTTP { // which has a use of its own
 			d.warning(l.Pos, hint, "no route listens on %q", l.Name)
 		}
 	}
@@ -86,6 +88,32 @@ func (d *decoder) checkDefaultCertificate(r Route, src routeSource) {
 	if r.TLS.DefaultCertificate && !catchAll {
 		d.problem(src.tls.pos("default_certificate"), `it is for hosts = ["*"] or ["-"]; drop it`,
 			"default_certificate in route %q, which knows its names", r.Name)
+	}
+}
+
+// checkPlainListeners refuses a route on a listener of kind http that has no use for
+// it, or that would lead around what the route asks of its clients.
+func (d *decoder) checkPlainListeners(c *Config, r Route, src routeSource) {
+	v := src.table.get("listeners")
+	if v == nil || r.Mode == "" {
+		return
+	}
+	for _, l := range c.Listeners {
+		i := slices.IndexFunc(v.array, func(item *value) bool { return item.scalar == l.Name })
+		if l.Kind != ListenHTTP || i < 0 {
+			continue
+		}
+		at := v.array[i].pos()
+		switch {
+		case r.HTTP == nil && src.table.missing("http"):
+			d.problem(at, `drop it: http listeners redirect every host to https; or add mode = "terminate" and [routes.http] to serve it in plain text`,
+				"listener %q is of kind http, and route %q speaks no HTTP", l.Name, r.Name)
+		case r.TLS.Policy.ClientAuth == ClientAuthRequire:
+			d.problem(at, `drop it, or write client_auth = "none"`,
+				"route %q requires certificates of its clients, and listener %q cannot ask for them", r.Name, l.Name)
+		case len(r.ALPN) > 0:
+			d.problem(at, "drop it, or the route's alpn", "route %q wants an alpn of its clients, and listener %q has none", r.Name, l.Name)
+		}
 	}
 }
 

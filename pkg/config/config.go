@@ -29,6 +29,7 @@ type Config struct {
 	Routes    []Route    // in order of declaration, the main file first
 	Pools     []Pool     // declared ones, then those that routes made by backends = [...]
 	TLS       TLS
+	ACME      ACME
 	Timeouts  Timeouts
 	Limits    Limits
 	Log       Log
@@ -36,10 +37,20 @@ type Config struct {
 	Files []string
 }
 
-// Listener is one address that accepts TLS clients.
+// ListenerKind is what the clients of a listener speak.
+type ListenerKind string
+
+// The kinds of listener.
+const (
+	ListenTLS  ListenerKind = "tls"
+	ListenHTTP ListenerKind = "http" // in plain text: challenges of ACME, redirects to https
+)
+
+// Listener is one address that accepts clients.
 type Listener struct {
 	Name    string
 	Address ListenAddress
+	Kind    ListenerKind
 	// AcceptProxyFrom are the peers that must send a PROXY header. Peers outside
 	// of it must not send one. Prefixes are masked and never IPv4-mapped.
 	AcceptProxyFrom []netip.Prefix
@@ -68,15 +79,20 @@ type Route struct {
 	// and in DenyFrom are masked and never IPv4-mapped.
 	From []netip.Prefix
 	// DenyFrom are clients that the route refuses once it was chosen.
-	DenyFrom  []netip.Prefix
-	Listeners []string // names of Config.Listeners; never empty when valid
-	Mode      Mode     // empty, of a Config with problems, when it could not be read
+	DenyFrom []netip.Prefix
+	// Listeners are names of Config.Listeners; never empty when valid. One of kind
+	// ListenHTTP is among them only where HTTP is set.
+	Listeners []string
+	Mode      Mode // empty, of a Config with problems, when it could not be read
 	// Pool is the name of one of Config.Pools; empty for Reject alone.
 	Pool           string
-	MaxConnections int      // sessions of this route at once; 0: no limit
-	TLS            RouteTLS // meaningful with Terminate alone
-	Timeouts       RouteTimeouts
-	Pos            Position // of its [[routes]]
+	MaxConnections int // sessions of this route at once; 0: no limit
+	// Sorry answers a page by HTTP when no backend is ready; never with Reject.
+	Sorry    bool
+	TLS      RouteTLS   // meaningful with Terminate alone
+	HTTP     *RouteHTTP // nil: the route's bytes are not looked at; set with Terminate alone
+	Timeouts RouteTimeouts
+	Pos      Position // of its [[routes]]
 }
 
 // Host is one pattern of a route, in the normal form of sni.CheckPattern.
@@ -89,18 +105,23 @@ type Host struct {
 type RouteTLS struct {
 	// Certificates are the route's own, asked before those of Config.TLS.
 	Certificates []Certificate
+	// ACME gets a certificate for each host of the route, all of which are names, by
+	// Config.ACME. It is asked after Certificates and before those of Config.TLS.
+	ACME bool
 	// Incomplete says that problems kept an entry out of Certificates: which names
 	// they cover cannot be told.
 	Incomplete bool
 	// DefaultCertificate lets the route's `*` and `-` hosts serve the first
 	// certificate to names that none covers.
 	DefaultCertificate bool
-	MinVersion         uint16 // tls.VersionTLS12 or tls.VersionTLS13
-	// ALPN is what the client is offered, by preference; empty: none is offered.
+	Policy             TLSPolicy
+	// ALPN is what the client is offered, by preference; empty: none is offered. With
+	// Route.HTTP it holds nothing but h2 and http/1.1.
 	ALPN []string
 	// ALPNFromBackends replaces ALPN by what the pool's backends chose in their
 	// probes. It is set when the pool re-encrypts and the route names no ALPN.
 	ALPNFromBackends bool
+	KeyLog           File // where to write the secrets of sessions; zero: nowhere. It may not exist yet.
 }
 
 // RouteTimeouts are the timeouts of one route, those of Config.Timeouts where it
@@ -224,7 +245,9 @@ type PoolTLS struct {
 	CA                 File // roots to verify against; zero: the system's
 	InsecureSkipVerify bool
 	Certificate        Certificate // shown to backends; zero: none
-	Pos                Position    // of its table
+	// SessionCache is how many sessions are kept to resume with backends; 0: none.
+	SessionCache int
+	Pos          Position // of its table
 }
 
 // ProbeKind is what a probe does with a backend.
@@ -306,6 +329,9 @@ type TLS struct {
 	// Incomplete says that problems kept an entry out of Certificates, or a file out
 	// of the configuration: which names they cover cannot be told.
 	Incomplete bool
+	Policy     TLSPolicy // of routes that write none of their own
+	ECHKeys    []File    // keys for Encrypted ClientHello, in order, globs sorted by name
+	Tickets    Tickets
 }
 
 // Timeouts of every session. All are above zero but Drain, which may be zero.

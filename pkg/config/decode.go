@@ -19,6 +19,7 @@ func (d *decoder) config(root *value) *Config {
 	t := d.silent(root)
 	c := &Config{
 		TLS:      d.tls(t.sub("tls", tlsTable)),
+		ACME:     d.acme(t.sub("acme", acmeTable)),
 		Timeouts: d.timeouts(t.sub("timeouts", timeoutsTable)),
 		Limits:   d.limits(t.sub("limits", limitsTable)),
 		Log:      d.log(t.sub("log", logTable)),
@@ -37,6 +38,9 @@ func (d *decoder) config(root *value) *Config {
 func (d *decoder) tls(t table) TLS {
 	var out TLS
 	out.Certificates, out.Incomplete = d.certificates(t)
+	out.Policy, d.policyBase = d.policy(t, TLSPolicy{})
+	out.ECHKeys = d.echKeys(t)
+	out.Tickets = d.tickets(t.sub("tickets", ticketsTable))
 	return out
 }
 
@@ -114,39 +118,31 @@ func parseLevel(s string) (slog.Level, error) {
 	return l, l.UnmarshalText([]byte(s))
 }
 
+// The listener that there is without any.
+const defaultListener, defaultListenAddress = "https", ":443"
+
 // listeners reads [listeners.NAME]; where there is none, https is made on :443.
 func (d *decoder) listeners(root table) []Listener {
-	const defaultName, defaultAddress = "https", ":443"
 	var out []Listener
 	v := root.get("listeners")
 	if v == nil || len(v.keys) == 0 {
-		a, err := parseListenAddress(defaultAddress, "")
+		a, err := parseListenAddress(defaultListenAddress, "")
 		if err != nil {
 			panic(err)
 		}
-		return []Listener{{Name: defaultName, Address: a, Pos: Position{File: root.at.File}}}
+		return []Listener{{Name: defaultListener, Address: a, Kind: ListenTLS, Pos: Position{File: root.at.File}}}
 	}
 	var homeless []entry // names of listeners without an address
 	for _, name := range v.keys {
 		t := d.table(v.table[name], listenerTable, v.pos())
 		d.checkName(t.at, "listener", name)
-		l := Listener{Name: name, Pos: t.pos("address")}
-		text, ok := d.text(t.get("address"), "address")
-		if !ok && t.get("address") == nil && name == defaultName {
-			text, ok = defaultAddress, true
-		}
-		switch a, err := parseListenAddress(text, v.table[name].src.dir); {
-		case !ok && t.v != nil && t.missing("address"):
-			homeless = append(homeless, entry{name, t.at})
-		case !ok: // of a wrong type, and said so
-		case err != nil:
-			text, hint := textAndHint(err)
-			d.problem(l.Pos, hint, "%s", text)
-		default:
-			l.Address = a
+		l, ok := d.listener(t, name)
+		switch {
+		case ok:
 			d.checkOverlap(out, l)
+		case t.v != nil && t.missing("address"):
+			homeless = append(homeless, entry{name, t.at})
 		}
-		l.AcceptProxyFrom, l.AcceptProxyUnix = d.acceptProxyFrom(t)
 		out = append(out, l)
 	}
 	taken := map[uint16]bool{}
@@ -157,6 +153,38 @@ func (d *decoder) listeners(root table) []Listener {
 		d.problem(e.at, fmt.Sprintf(`write address = ":%d" or another`, freePort(taken)), "listener %q has no address", e.text)
 	}
 	return out
+}
+
+// listener reads one; false without an address.
+func (d *decoder) listener(t table, name string) (Listener, bool) {
+	const portHTTP = 80
+	l := Listener{
+		Name: name,
+		Kind: ListenerKind(t.choice("kind", string(ListenTLS), string(ListenTLS), string(ListenHTTP))),
+		Pos:  t.pos("address"),
+	}
+	l.AcceptProxyFrom, l.AcceptProxyUnix = d.acceptProxyFrom(t)
+	text, ok := d.text(t.get("address"), "address")
+	if !ok && t.get("address") == nil && name == defaultListener {
+		text, ok = defaultListenAddress, true
+	}
+	if !ok { // of a wrong type, and said so, or not there
+		return l, false
+	}
+	dir := ""
+	if t.v != nil {
+		dir = t.v.src.dir
+	}
+	a, err := parseListenAddress(text, dir)
+	if err != nil {
+		text, hint := textAndHint(err)
+		d.problem(l.Pos, hint, "%s", text)
+		return l, false
+	}
+	if l.Address = a; a.AddrPort.Port() == portHTTP && t.missing("kind") {
+		d.warning(l.Pos, `add kind = "http" if it is plain HTTP that clients speak there`, "listener %q wants TLS on port %d", name, portHTTP)
+	}
+	return l, true
 }
 
 // freePort returns a port for TLS that is not taken yet, and takes it.

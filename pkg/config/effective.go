@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"strconv"
@@ -18,6 +17,7 @@ func (c *Config) Effective() []byte {
 	for _, l := range c.Listeners {
 		w.header("[listeners.%s]", bareOrQuoted(l.Name))
 		w.set("address", l.Address.String())
+		w.set("kind", string(l.Kind))
 		from := texts(l.AcceptProxyFrom)
 		if l.AcceptProxyUnix {
 			from = append(from, "unix")
@@ -32,6 +32,11 @@ func (c *Config) Effective() []byte {
 	}
 	w.header("[tls]")
 	w.certificates(c.TLS.Certificates)
+	w.policy(c.TLS.Policy)
+	w.set("ech_keys", paths(c.TLS.ECHKeys))
+	w.tickets(c.TLS.Tickets)
+	w.header("[acme]")
+	w.acme(c.ACME)
 	w.header("[timeouts]")
 	w.set("hello", c.Timeouts.Hello)
 	w.set("handshake", c.Timeouts.Handshake)
@@ -68,16 +73,16 @@ func (w *writer) route(r Route) {
 		w.set("pool", r.Pool)
 	}
 	w.set("max_connections", r.MaxConnections)
+	if r.Mode != Reject {
+		w.set("sorry", r.Sorry)
+	}
 	if r.Mode == Terminate {
 		w.header("[routes.tls]")
-		w.certificates(r.TLS.Certificates)
-		w.set("default_certificate", r.TLS.DefaultCertificate)
-		w.set("min_version", map[uint16]string{tls.VersionTLS12: "1.2", tls.VersionTLS13: "1.3"}[r.TLS.MinVersion])
-		if r.TLS.ALPNFromBackends {
-			w.note("alpn: what the backends of the pool chose in their probes")
-		} else {
-			w.set("alpn", r.TLS.ALPN)
-		}
+		w.routeTLS(r.TLS)
+	}
+	if r.HTTP != nil {
+		w.header("[routes.http]")
+		w.http(r.HTTP)
 	}
 	w.header("[routes.timeouts]")
 	w.set("idle", r.Timeouts.Idle)
@@ -110,6 +115,7 @@ func (w *writer) pool(p Pool) {
 		w.set("insecure_skip_verify", p.TLS.InsecureSkipVerify)
 		w.setOr("cert", p.TLS.Certificate.Cert, "none")
 		w.setOr("key", p.TLS.Certificate.Key, "none")
+		w.set("session_cache", p.TLS.SessionCache)
 	}
 	w.header("[pools.%s.health]", name)
 	w.health(p.Health)

@@ -68,6 +68,12 @@ func readable(path string) error {
 	return nil
 }
 
+// isDir says that path is a directory.
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
 // reason returns what the system said, without the path, which the caller has.
 func reason(err error) string {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {

@@ -18,6 +18,7 @@ var update = flag.Bool("update", false, "write what the goldens should say into 
 // has every problem, in order; "effective", where it is there, what Effective writes.
 // $DIR stands for the directory that the archive is unpacked in.
 func TestGolden(t *testing.T) {
+	t.Setenv("STATE_DIRECTORY", "")
 	archives, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(archives) == 0 {
 		t.Fatalf("no goldens in testdata: %v", err)

@@ -50,7 +50,7 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 	for i, src := range routes {
 		r := &c.Routes[i]
 		if p := d.poolOf(c, r.Pool); p != nil && p.TLS != nil && r.Mode == Terminate {
-			r.TLS.ALPNFromBackends = src.tls.get("alpn") == nil
+			r.TLS.ALPNFromBackends = src.tls.get("alpn") == nil && r.HTTP == nil
 		}
 	}
 }
@@ -195,6 +195,7 @@ func (d *decoder) poolTLS(t table) *PoolTLS {
 		ServerName:         d.serverName(t),
 		CA:                 t.fileKey("ca"),
 		InsecureSkipVerify: t.bool("insecure_skip_verify", false),
+		SessionCache:       t.int("session_cache", 1024, 0, 1_000_000),
 		Pos:                t.at,
 	}
 	p.Certificate, _ = d.certificate(t)

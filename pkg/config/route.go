@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/tls"
 	"slices"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 type routeSource struct {
 	table    table
 	tls      table
+	http     table
 	backends *value // of an anonymous pool; nil: none
 }
 
@@ -54,6 +54,7 @@ func (d *decoder) route(t table, c *Config) (Route, routeSource) {
 		Mode:           d.mode(t),
 		Pool:           t.string("pool", ""),
 		MaxConnections: t.int("max_connections", 0, 0, maxCount),
+		Sorry:          t.bool("sorry", false),
 		Timeouts:       routeTimeouts(t.sub("timeouts", routeTimesTable), c.Timeouts),
 		Pos:            t.at,
 	}
@@ -63,13 +64,25 @@ func (d *decoder) route(t table, c *Config) (Route, routeSource) {
 	if r.Name = t.string("name", r.Name); r.Name != "" || t.get("name") != nil && t.get("name").kind == kindString {
 		d.checkName(t.pos("name"), "route", r.Name)
 	}
-	src := routeSource{table: t, tls: t.sub("tls", routeTLSTable)}
-	own := d.routeTLS(src.tls) // read in any mode, so that a wrong one hides nothing
-	switch {
-	case r.Mode == Terminate || r.Mode == "":
-		r.TLS = own
-	case src.tls.v != nil:
-		d.problem(src.tls.at, `add mode = "terminate" to the route, or drop the table`, "[routes.tls] in a %s route", r.Mode)
+	src := routeSource{table: t, tls: t.sub("tls", routeTLSTable), http: t.sub("http", httpTable)}
+	ownTLS, ownHTTP := d.routeTLS(src.tls), d.http(src.http) // in any mode, so that a wrong one hides nothing
+	if r.Mode == Terminate || r.Mode == "" {
+		r.TLS, r.HTTP = ownTLS, ownHTTP
+	} else {
+		for _, sub := range []table{src.tls, src.http} {
+			if sub.v != nil {
+				d.problem(sub.at, `add mode = "terminate" to the route, or drop the table`, "[%s] in a %s route", sub.place, r.Mode)
+			}
+		}
+	}
+	if r.HTTP != nil {
+		d.checkHTTP(r, src)
+		if src.tls.get("alpn") == nil {
+			r.TLS.ALPN = httpProtocols()
+		}
+	}
+	if r.Sorry && r.Mode == Reject {
+		d.problem(t.pos("sorry"), "drop it, or the mode", "sorry in a reject route, which answers nobody")
 	}
 	src.backends = d.destination(t, &r)
 	return r, src
@@ -153,13 +166,19 @@ func (d *decoder) alpn(t table) []string {
 }
 
 func (d *decoder) routeListeners(t table, all []Listener) []string {
-	var known, out []string
+	var known, forTLS, out []string
 	for _, l := range all {
 		known = append(known, l.Name)
+		if l.Kind == ListenTLS {
+			forTLS = append(forTLS, l.Name)
+		}
 	}
 	v := t.get("listeners")
 	if v == nil {
-		return known
+		if len(forTLS) == 0 && t.missing("listeners") {
+			d.reference(t.at, "add [listeners.https], which is on port 443 unless it says otherwise", "no listener is for TLS, and the route names no other")
+		}
+		return forTLS
 	}
 	for _, e := range t.entries("listeners") {
 		if slices.Contains(known, e.text) {
@@ -173,18 +192,19 @@ func (d *decoder) routeListeners(t table, all []Listener) []string {
 		d.reference(e.at, hint, "no listener %q", e.text)
 	}
 	if v.kind == kindArray && len(v.array) == 0 {
-		d.problem(v.pos(), "drop the key for all of them", "listeners is empty")
+		d.problem(v.pos(), "drop the key for all of kind tls", "listeners is empty")
 	}
 	return out
 }
 
 func (d *decoder) routeTLS(t table) RouteTLS {
-	versions := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 	r := RouteTLS{
+		ACME:               t.bool("acme", false),
 		DefaultCertificate: t.bool("default_certificate", false),
-		MinVersion:         versions[t.choice("min_version", "1.2", "1.2", "1.3")],
 		ALPN:               d.alpn(t),
+		KeyLog:             d.keyLog(t),
 	}
+	r.Policy, _ = d.policy(t, d.policyBase)
 	r.Certificates, r.Incomplete = d.certificates(t)
 	return r
 }

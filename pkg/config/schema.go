@@ -13,6 +13,9 @@ const (
 	listenerTable    = "listeners.NAME"
 	routeTable       = "routes"
 	routeTLSTable    = "routes.tls"
+	httpTable        = "routes.http"
+	denyTable        = "routes.http.deny"
+	redirectTable    = "routes.http.redirects"
 	routeTimesTable  = "routes.timeouts"
 	poolTable        = "pools.NAME"
 	backendTable     = "pools.NAME.backends"
@@ -21,8 +24,11 @@ const (
 	healthTable      = "pools.NAME.health"
 	ejectTable       = "pools.NAME.eject"
 	discoverTable    = "pools.NAME.discover"
-	certificateTable = "tls.certificates"
 	tlsTable         = "tls"
+	certificateTable = "tls.certificates"
+	ticketsTable     = "tls.tickets"
+	acmeTable        = "acme"
+	externalTable    = "acme.external_account"
 	timeoutsTable    = "timeouts"
 	limitsTable      = "limits"
 	logTable         = "log"
@@ -32,13 +38,24 @@ const (
 func keysOf(table string) []string {
 	switch table {
 	case rootTable:
-		return []string{"include", "listeners", "routes", "pools", "tls", "timeouts", "limits", "log"}
+		return []string{"include", "listeners", "routes", "pools", "tls", "acme", "timeouts", "limits", "log"}
 	case listenerTable:
-		return []string{"address", "accept_proxy_from"}
+		return []string{"address", "kind", "accept_proxy_from"}
 	case routeTable:
-		return []string{"name", "hosts", "alpn", "from", "deny_from", "listeners", "mode", "pool", "backends", "max_connections", "tls", "timeouts"}
+		return []string{
+			"name", "hosts", "alpn", "from", "deny_from", "listeners", "mode", "pool", "backends", "max_connections", "sorry",
+			"tls", "http", "timeouts",
+		}
 	case routeTLSTable:
-		return []string{"certificates", "default_certificate", "min_version", "alpn"}
+		return slices.Concat([]string{"certificates", "acme", "default_certificate"}, policyKeys(), []string{"alpn", "key_log"})
+	case httpTable:
+		return []string{
+			"hsts", "forwarded", "trust_from", "deny", "redirects", "max_header", "header_timeout", "keepalive", "response_timeout",
+		}
+	case denyTable:
+		return []string{"path", "methods"}
+	case redirectTable:
+		return []string{"path", "to", "status"}
 	case routeTimesTable:
 		return []string{"idle", "fin", "handshake"}
 	case poolTable:
@@ -51,7 +68,7 @@ func keysOf(table string) []string {
 	case queueTable:
 		return []string{"size", "timeout"}
 	case poolTLSTable:
-		return []string{"server_name", "ca", "insecure_skip_verify", "cert", "key"}
+		return []string{"server_name", "ca", "insecure_skip_verify", "cert", "key", "session_cache"}
 	case healthTable:
 		return []string{
 			"enabled", "kind", "path", "host", "method", "headers", "expect_status", "expect_body", "service", "preset", "send", "expect",
@@ -64,7 +81,13 @@ func keysOf(table string) []string {
 	case certificateTable:
 		return []string{"cert", "key"}
 	case tlsTable:
-		return []string{"certificates"}
+		return slices.Concat([]string{"certificates"}, policyKeys(), []string{"ech_keys", "tickets"})
+	case ticketsTable:
+		return []string{"secret_file", "rotate"}
+	case acmeTable:
+		return []string{"email", "directory", "storage", "ca", "external_account"}
+	case externalTable:
+		return []string{"key_id", "hmac_key"}
 	case timeoutsTable:
 		return []string{"hello", "handshake", "idle", "fin", "keepalive", "unacked", "drain"}
 	case limitsTable:
@@ -75,12 +98,17 @@ func keysOf(table string) []string {
 	panic(fmt.Sprintf("config: no table %q", table))
 }
 
+// policyKeys are those of a TLSPolicy, in [tls] and [routes.tls].
+func policyKeys() []string {
+	return []string{"min_version", "max_version", "profile", "curves", "client_ca", "client_auth", "client_names", "crl"}
+}
+
 // tables returns the names of all tables, in the order of the reference.
 func tables() []string {
 	return []string{
-		rootTable, listenerTable, routeTable, routeTLSTable, routeTimesTable,
+		rootTable, listenerTable, routeTable, routeTLSTable, httpTable, denyTable, redirectTable, routeTimesTable,
 		poolTable, backendTable, queueTable, poolTLSTable, healthTable, ejectTable, discoverTable,
-		tlsTable, certificateTable, timeoutsTable, limitsTable, logTable,
+		tlsTable, certificateTable, ticketsTable, acmeTable, externalTable, timeoutsTable, limitsTable, logTable,
 	}
 }
 
@@ -110,14 +138,16 @@ func bracketed(table string) string {
 	switch table {
 	case routeTable:
 		return "[[routes]]"
-	case queueTable:
-		return "queue = {…}"
-	case backendTable, certificateTable:
-		key := table[strings.LastIndexByte(table, '.')+1:]
-		return fmt.Sprintf("an entry {…} of %s", key)
+	case queueTable, ticketsTable, externalTable:
+		return lastOf(table) + " = {…}"
+	case backendTable, certificateTable, denyTable, redirectTable:
+		return fmt.Sprintf("an entry {…} of %s", lastOf(table))
 	}
 	return "[" + table + "]"
 }
+
+// lastOf returns the last part of a dotted name.
+func lastOf(table string) string { return table[strings.LastIndexByte(table, '.')+1:] }
 
 // nearest returns the candidate that key most likely is a misspelling of, or "".
 func nearest(key string, candidates []string) string {

@@ -16,6 +16,7 @@ type decoder struct {
 	references Problems
 	unread     bool           // such a file there is
 	poolIndex  map[string]int // index in Config.Pools, by name
+	policyBase TLSPolicy      // what [tls] says of the policy of routes
 }
 
 func (d *decoder) problem(at Position, hint, format string, args ...any) {

@@ -26,7 +26,12 @@ func declared(line int, hosts ...string) *config.Config {
 	for _, h := range hosts {
 		c.Routes = append(c.Routes, config.Route{
 			Name: h, Pool: "web", Pos: at, Hosts: []config.Host{{Pattern: h, Pos: at}},
-			TLS: config.RouteTLS{Certificates: []config.Certificate{{Cert: "/c.pem", Pos: at}}},
+			TLS: config.RouteTLS{
+				Certificates: []config.Certificate{{Cert: "/c.pem", Pos: at}},
+				Policy:       config.TLSPolicy{ClientCA: config.File{Pos: at}, CRL: config.File{Pos: at}, Pos: at},
+				KeyLog:       config.File{Pos: at},
+			},
+			HTTP: &config.RouteHTTP{Deny: []config.DenyRule{{Pos: at}}, Redirects: []config.Redirect{{Pos: at}}, Pos: at},
 		})
 	}
 	return c

@@ -29,6 +29,20 @@ func placelessRoute(r *config.Route) {
 	for i := range r.TLS.Certificates {
 		r.TLS.Certificates[i].Pos = config.Position{}
 	}
+	p := &r.TLS.Policy
+	p.Pos, p.ClientCA.Pos, p.CRL.Pos, r.TLS.KeyLog.Pos = config.Position{}, config.Position{}, config.Position{}, config.Position{}
+	if r.HTTP != nil {
+		h := *r.HTTP
+		h.Pos = config.Position{}
+		h.Deny, h.Redirects = slices.Clone(h.Deny), slices.Clone(h.Redirects)
+		for i := range h.Deny {
+			h.Deny[i].Pos = config.Position{}
+		}
+		for i := range h.Redirects {
+			h.Redirects[i].Pos = config.Position{}
+		}
+		r.HTTP = &h
+	}
 }
 
 func placelessPool(p *config.Pool) {

@@ -160,7 +160,7 @@ func (s *secrets) terminator(r *config.Route, common *certs.Set, incomplete bool
 	}
 	config := func(alpn ...string) *tls.Config {
 		return terminate.ServerConfig(terminate.ServerOptions{
-			Store: t.Store, ALPN: alpn, MinVersion: r.TLS.MinVersion,
+			Store: t.Store, ALPN: alpn, MinVersion: r.TLS.Policy.MinVersion,
 		})
 	}
 	if !r.TLS.ALPNFromBackends {
