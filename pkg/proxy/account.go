@@ -79,6 +79,9 @@ func (s *session) finish() {
 		s.ticket.cancel() // if it comes too late, served gives the backend back
 		s.leaveQueue()
 	}
+	if s.opening != nil && s.inquiry != nil {
+		s.inquiry.s = nil
+	}
 	s.release()
 	s.account(r)
 }

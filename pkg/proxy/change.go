@@ -27,7 +27,7 @@ type Change struct {
 // without listening. An error names the listener at fault, and leaves nothing
 // behind.
 func (p *Proxy) Prepare(s State) (*Change, error) {
-	c := &Change{p: p, live: &live{timeouts: s.Timeouts, limits: &s.Limits, listeners: map[string]*Listener{}}}
+	c := &Change{p: p, live: &live{timeouts: s.Timeouts, limits: &s.Limits, challengeOpen: s.ChallengeOpen, listeners: map[string]*Listener{}}}
 	names := make([]string, 0, len(s.Listeners))
 	for i := range s.Listeners {
 		l := &s.Listeners[i]

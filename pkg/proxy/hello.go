@@ -145,7 +145,10 @@ func (s *session) took(h *sni.Hello, b []byte) {
 	s.sni = h.ServerName
 	s.print = s.w.prints.of(h)
 	sni.AppendAlert(s.alertLevel[:0], h, sni.AlertInternalError)
-	outcome := s.findRoute(h)
+	outcome, validation := OK, s.challenged(h)
+	if validation == nil {
+		outcome = s.findRoute(h)
+	}
 	// From here on h is no more: its parser serves the next session.
 	if s.peek.parser != nil {
 		s.w.giveParser(s.peek.parser)
@@ -155,7 +158,6 @@ func (s *session) took(h *sni.Hello, b []byte) {
 		s.refuse(outcome, "")
 		return
 	}
-	s.releaseHello()
 	if s.peek.buf == nil {
 		s.peek.buf = append(s.w.env.Borrow(len(b)), b...)
 	}
@@ -163,6 +165,16 @@ func (s *session) took(h *sni.Hello, b []byte) {
 		p := &s.peek
 		p.buf = p.buf[:copy(p.buf, p.buf[s.header:])]
 	}
+	if validation != nil {
+		s.inquire(validation)
+		return
+	}
+	s.routed()
+}
+
+// routed goes on with a hello that has its route.
+func (s *session) routed() {
+	s.releaseHello()
 	s.w.l.Cancel(&s.timer)
 	if s.route.Mode == Terminate {
 		s.terminate()
@@ -228,7 +240,11 @@ func (s *session) admit() Outcome {
 		return OK
 	}
 	if out := s.w.p.perAddr.admit(s.addr, l, s.w.l.Now()); out != OK {
-		return out
+		if open := s.w.p.live.Load().challengeOpen; open == nil || !open() {
+			return out
+		}
+		s.limited = out // unless its hello turns out to be that of a validation
+		return OK
 	}
 	s.addrHeld = true
 	return OK

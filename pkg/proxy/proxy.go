@@ -74,6 +74,8 @@ type live struct {
 	timeouts  Timeouts
 	limits    *Limits              // apart: sessions keep them, and must not keep the table with them
 	listeners map[string]*Listener // by Text
+
+	challengeOpen func() bool // may be nil
 }
 
 // New makes a Proxy that accepts nothing until a State is committed.

@@ -8,18 +8,25 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/snicketlb/snicket/balancer"
-	"github.com/snicketlb/snicket/sni"
 )
 
-// findRoute gives the session its route, and counts it there. The table is that
-// of now, and so is the name by which the listener stands in it.
-func (s *session) findRoute(h *sni.Hello) Outcome {
+// table is the table of now and the name by which the session's listener stands in it.
+func (s *session) table() (t *Table, listener string) {
 	live := s.w.p.live.Load()
-	table, l := live.table, live.listeners[s.socks.address]
-	if l == nil { // removed
-		table, l = s.socks.last.Load(), s.socks.listener.Load()
+	if l := live.listeners[s.socks.address]; l != nil {
+		return live.table, l.Name
 	}
-	r, outcome := table.lookup(l.Name, s.sni, s.client().Addr(), h)
+	return s.socks.last.Load(), s.socks.listener.Load().Name // removed
+}
+
+// findRoute gives the session its route, and counts it there.
+func (s *session) findRoute(o offer) Outcome {
+	if s.limited != OK {
+		s.err = errPerIP.Error()
+		return s.limited
+	}
+	table, listener := s.table()
+	r, outcome := table.lookup(listener, s.sni, s.client().Addr(), o)
 	s.route = r
 	if outcome != OK {
 		return outcome

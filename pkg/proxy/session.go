@@ -18,6 +18,7 @@ type phase uint8
 
 const (
 	inHello    phase = iota // reading the PROXY header and the hello
+	inInquiry               // whole, and perhaps that of an ACME validation
 	inQueue                 // waiting for a backend with room
 	inDial                  // connecting to a backend
 	inRelay                 // both connected
@@ -91,8 +92,10 @@ type opening struct {
 	dialed     time.Duration // first dial; 0: none
 	dialUntil  time.Duration // while a Unix socket's backlog is full
 	ticket     *ticket       // in the queue
+	inquiry    *inquiry      // in the inquiry
 	addr       netip.Addr    // the key by which its address is counted
 	err        string
+	limited    Outcome     // by a per-IP limit, which spares ACME validations
 	header     int         // bytes of the client's PROXY header in the peeked ones
 	events     loop.Events // of the client, since a read that drained it
 	wantHeader bool        // a PROXY header must come first
@@ -151,6 +154,8 @@ func (e *clientEnd) Ready(ev loop.Events) {
 	case inHello:
 		s.events |= ev
 		s.readHello()
+	case inInquiry:
+		s.events |= ev
 	case inQueue:
 		s.events |= ev
 		s.clientInQueue(ev)
@@ -185,14 +190,14 @@ func (e *backendEnd) Ready(ev loop.Events) {
 		s.cutReady(relay.Backend, ev)
 	case terminated:
 		s.term.backendReady(ev)
-	case inHello, inQueue, inLinger:
+	case inHello, inInquiry, inQueue, inLinger:
 	}
 }
 
 // Expired is the session's one timer; what it means depends on the phase.
 func (s *session) Expired(now time.Duration) {
 	switch s.phase {
-	case inHello:
+	case inHello, inInquiry:
 		s.helloExpired(now)
 	case inQueue:
 		s.queueExpired()

@@ -21,6 +21,10 @@ type State struct {
 	Routes    []*Route
 	Timeouts  Timeouts
 	Limits    Limits
+	// ChallengeOpen reports whether any ACME challenge of this process is open. While
+	// one is, clients over a per-IP limit are refused only once their hello shows that
+	// they do not validate one. It must not block. Nil: never.
+	ChallengeOpen func() bool
 }
 
 // A Listener is one address to accept on. Sockets are kept by Address over a
@@ -74,6 +78,12 @@ type Route struct {
 	Mode      Mode
 	Pool      *Pool       // nil for Reject
 	TLS       *Terminator // Terminate only
+	// Challenge returns what a client that offers acme-tls/1 alone is answered by, if a
+	// challenge is open for that name, one of Hosts, else nil. Such a client is answered
+	// before every condition and limit of the route; without a challenge its hello is one
+	// like any other. Goroutines call it, several at a time, and it may block for as long
+	// as reading a file takes. Nil: no certificate of the route comes from ACME.
+	Challenge func(name string) *tls.Config
 	// MaxConnections bounds the sessions of the route at a time; 0: no bound.
 	MaxConnections int
 	Idle           time.Duration

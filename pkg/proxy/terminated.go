@@ -55,6 +55,8 @@ type terminal struct {
 	resumed bool
 	alpn    string
 	cn      string // of the client's certificate
+
+	validates bool // an ACME challenge is all that its client asks about
 }
 
 // terminate goes on with a hello whose route ends TLS here.
@@ -64,6 +66,19 @@ func (s *session) terminate() {
 		s.refuse(NoBackend, balancer.ErrNoBackend.Error())
 		return
 	}
+	s.enterTLS()
+	t := s.term
+	t.wait = w.p.gate.enter(func() { w.l.Post(func() { w.admitted(t) }) })
+	if t.wait == nil {
+		t.greet()
+		return
+	}
+	t.clientAtGate(s.events)
+}
+
+// enterTLS makes the session one that is to shake hands with its client.
+func (s *session) enterTLS() {
+	w := s.w
 	s.phase = terminated
 	t := &terminal{s: s, begun: w.l.Now(), took: -1}
 	s.term = t
@@ -72,12 +87,6 @@ func (s *session) terminate() {
 		t.client.Drained()
 	}
 	w.l.Set(&s.timer, t.begun+s.route.Handshake, s)
-	t.wait = w.p.gate.enter(func() { w.l.Post(func() { w.admitted(t) }) })
-	if t.wait == nil {
-		t.greet()
-		return
-	}
-	t.clientAtGate(s.events)
 }
 
 // admitted is called once the gate has let in a session that waited for it.
@@ -92,10 +101,15 @@ func (w *worker) admitted(t *terminal) {
 
 // greet begins the handshake with the client.
 func (t *terminal) greet() {
-	s := t.s
-	t.stage, t.gated = inClientTLS, true
-	t.shake = s.w.tls.Accept(&t.client, s.route.TLS.config(s.pool), t)
-	s.w.shakes.push(t)
+	t.gated = true
+	t.shakeHands(t.s.route.TLS.config(t.s.pool))
+}
+
+// shakeHands begins it by cfg.
+func (t *terminal) shakeHands(cfg *tls.Config) {
+	t.stage = inClientTLS
+	t.shake = t.s.w.tls.Accept(&t.client, cfg, t)
+	t.s.w.shakes.push(t)
 }
 
 // Wake queues a handshake that can go on.
@@ -226,6 +240,10 @@ func (t *terminal) greeted(conn *tls.Conn) {
 	s.w.env.Return(s.peek.buf)
 	s.peek.buf = nil
 	s.w.l.Cancel(&s.timer)
+	if t.validates {
+		t.validated()
+		return
+	}
 	s.pick()
 }
 
