@@ -115,6 +115,10 @@ func (s *Server) reload(ctx context.Context) ([]slog.Attr, error) {
 	}
 	changes, former := s.commit(ready, seen)
 	s.access.retire(former)
+	select {
+	case s.secretsDue <- struct{}{}:
+	default:
+	}
 	s.warn(pl, old)
 	if want := pl.config.Limits.Loops; want != old.config.Limits.Loops && want != 0 && want != s.loops {
 		s.log.Warn("loops stay as they are until a restart", slog.Int("loops", s.loops), slog.Int("configured", want))

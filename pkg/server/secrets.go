@@ -25,6 +25,10 @@ type secrets struct {
 	pools  map[string]*x509.CertPool
 	broken bool // a certificate could not be loaded
 	aged   config.Problems
+
+	eye       *eye
+	followers []*follower // what is made anew when files change
+	troubles  troubles
 }
 
 // probeSecrets are those of a pool's probes.
@@ -36,7 +40,7 @@ type probeSecrets struct {
 func newSecrets(now time.Time, report func(config.Problem)) *secrets {
 	return &secrets{
 		now: now, report: report,
-		loaded: map[[2]string]*certs.Certificate{}, pools: map[string]*x509.CertPool{},
+		loaded: map[[2]string]*certs.Certificate{}, pools: map[string]*x509.CertPool{}, eye: newEye(),
 	}
 }
 

@@ -65,7 +65,9 @@ type Server struct {
 	sources  *discover.Group
 	unnamed  chan struct{} // 1 deep: a source tells of a host name that was never asked for
 	hostsDue chan struct{} // 1 deep: certificates may have changed
-	proxy    *proxy.Proxy  // from Run on
+	// secretsDue is 1 deep: a reload has put other files into force.
+	secretsDue chan struct{}
+	proxy      *proxy.Proxy // from Run on
 
 	reloading sync.Mutex // one reload at a time, guards lowered; taken before mu
 	lowered   int        // the max_connections last warned of
@@ -95,7 +97,7 @@ func New(path string, o Options) (*Server, error) {
 	}
 	s := &Server{
 		path: path, o: o, stderr: newOutlet(o.Stderr, logRoom, false), registry: registry.New(),
-		names: map[string]answer{}, found: map[string]discovered{}, unnamed: make(chan struct{}, 1), hostsDue: make(chan struct{}, 1), applied: map[string]*applied{}, ending: map[string]*time.Timer{},
+		names: map[string]answer{}, found: map[string]discovered{}, unnamed: make(chan struct{}, 1), hostsDue: make(chan struct{}, 1), secretsDue: make(chan struct{}, 1), applied: map[string]*applied{}, ending: map[string]*time.Timer{},
 	}
 	s.handler = newLogHandler(s.stderr)
 	s.log = slog.New(s.handler)
@@ -154,7 +156,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 				return startErr
 			}
 			return runAll(
-				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources, s.watchHosts,
+				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources, s.watchHosts, s.watchSecrets,
 				func(ctx context.Context) error { return s.obey(ctx, signals) },
 			)
 		},

@@ -1,0 +1,191 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/snicketlb/snicket/pkg/watch"
+)
+
+const (
+	// secretsEvery is how often files are looked at although no change was seen, and
+	// secretsUnwatched the same where they cannot be watched.
+	secretsEvery     = 30 * time.Second
+	secretsUnwatched = 5 * time.Second
+	// settle is how long what is wrong with a file must last to be spoken of, and how
+	// long one must be missing to be gone: a certificate and its key are written one
+	// after the other, and some remove a file before they write it anew.
+	settle = 2 * time.Second
+)
+
+// A follower is a part of a plan that was made of files and is made anew when they
+// change.
+type follower struct {
+	what  string
+	files []string // patterns
+	load  func() error
+	held  map[string]content
+	err   error // of the last load
+}
+
+// follow has load called whenever one of files has changed, once the plan is in force and
+// as long as it is. Call it before the files are read the first time: what changes from
+// then on is not missed. files are absolute patterns; [watch.Quote] makes one of a path.
+//
+// load reads the files anew and puts what they hold into force, or leaves everything as
+// it is and says in its error what is wrong with which file. It runs off the loops, one
+// load at a time, and may not reload the server. What a load does is logged under what,
+// the key in the configuration: "client_ca".
+func (s *secrets) follow(what string, files []string, load func() error) {
+	s.followers = append(s.followers, &follower{what: what, files: files, load: load, held: s.holding(files)})
+}
+
+// holding returns what files hold now, by path.
+func (s *secrets) holding(files []string) map[string]content {
+	held := map[string]content{}
+	for _, pattern := range files {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			held[pattern] = content{why: "not there"}
+			continue
+		}
+		for _, path := range found {
+			held[path] = s.eye.look(path)
+		}
+	}
+	return held
+}
+
+// refresh loads those followers' parts anew whose files have changed.
+func (s *secrets) refresh(now time.Time, log *slog.Logger) {
+	for _, f := range s.followers {
+		if held := s.holding(f.files); !maps.Equal(held, f.held) {
+			f.held, f.err = held, f.load()
+			if f.err == nil {
+				log.Info("reloaded", slog.String("what", f.what), slog.String("files", baseNames(slices.Sorted(maps.Keys(held)))))
+			}
+		}
+		if f.err != nil {
+			s.troubles.meet(now, f.what+": "+f.err.Error())
+		}
+	}
+}
+
+// patterns are those of all files that are followed.
+func (s *secrets) patterns() []string {
+	var all []string
+	for _, f := range s.followers {
+		all = append(all, f.files...)
+	}
+	return all
+}
+
+// baseNames lists files by their base names, ten at most.
+func baseNames(files []string) string {
+	const most = 10
+	var names []string
+	for _, file := range files[:min(len(files), most)] {
+		names = append(names, filepath.Base(file))
+	}
+	if len(files) > most {
+		names = append(names, "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// troubles are what is wrong with files, from one look to the next.
+type troubles struct {
+	standing map[string]*trouble
+}
+
+type trouble struct {
+	since     time.Time
+	met, said bool
+}
+
+// meet notes what is wrong at this look.
+func (t *troubles) meet(now time.Time, text string) {
+	if t.standing == nil {
+		t.standing = map[string]*trouble{}
+	}
+	if t.standing[text] == nil {
+		t.standing[text] = &trouble{since: now}
+	}
+	t.standing[text].met = true
+}
+
+// over ends a look: what was not met is forgotten, and say is called once with what has
+// stood for a while. It returns how long to wait for what has not; 0 for nothing.
+func (t *troubles) over(now time.Time, say func(text string)) (wait time.Duration) {
+	for _, text := range slices.Sorted(maps.Keys(t.standing)) {
+		at := t.standing[text]
+		switch left := settle - now.Sub(at.since); {
+		case !at.met:
+			delete(t.standing, text)
+			continue
+		case at.said:
+		case left <= 0:
+			at.said = true
+			say(text)
+		case wait == 0 || left < wait:
+			wait = left
+		}
+		at.met = false
+	}
+	return wait
+}
+
+// watchSecrets puts into force what files outside of the configuration hold, as they
+// change, until ctx is done: nothing else is touched, and no session notices.
+func (s *Server) watchSecrets(ctx context.Context) error {
+	w := watch.New()
+	defer w.Close()
+	var said error
+	for {
+		wait, err := s.lookAtSecrets(w)
+		if err != nil {
+			wait = min(wait, secretsUnwatched)
+			if said == nil || said.Error() != err.Error() {
+				s.log.Warn("files are looked at from time to time, as they cannot be watched", slog.String("every", secretsUnwatched.String()), slog.Any("why", err))
+			}
+		}
+		said = err
+		timer := time.NewTimer(wait)
+		select {
+		case <-w.Changed():
+		case <-s.secretsDue:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// lookAtSecrets makes one look and returns when the next is due. The error says why
+// changes may go unseen.
+func (s *Server) lookAtSecrets(w *watch.Watcher) (time.Duration, error) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.mu.Lock()
+	held := s.plan.secrets
+	s.mu.Unlock()
+	// First watched, then read: what changes between the two is seen twice, not never.
+	err := w.Watch(held.patterns())
+	now := time.Now()
+	held.refresh(now, s.log)
+	wait := held.troubles.over(now, func(text string) {
+		s.log.Warn("file is not taken", slog.String("why", text), slog.String("so", "what was loaded before stays"))
+	})
+	if wait == 0 {
+		wait = secretsEvery
+	}
+	return wait, err
+}
