@@ -3,8 +3,9 @@
 // [Load] reads a chain and its key from files; [Certificate.Check] says what is
 // wrong with it at a given time, in words for an operator. A [Set] finds them by name,
 // a [Store] answers from a route's sets which one a hello gets, and a [Live] is a store
-// that can be replaced while it is asked. An [Authority] issues certificates for
-// demonstrations and tests.
+// that can be replaced while it is asked. [Tickets] are the keys by which sessions
+// resume, [ECH] those that open hellos within hellos. An [Authority] issues certificates
+// for demonstrations and tests.
 //
 // The package never falls back to a certificate for another name unless told
 // so, and never goes to the network: a missing intermediate is reported, not
