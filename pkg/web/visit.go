@@ -1,0 +1,182 @@
+package web
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The bounds of an HTTP/2 connection that are the same for everyone. net/http
+// itself ends one that resets streams faster than they can be served, and one that
+// makes it answer more control frames than it takes.
+const (
+	maxStreams = 250         // at once, of one client
+	pingAfter  = time.Minute // of silence while requests are under way
+	pingWithin = 15 * time.Second
+)
+
+// limits of a visit.
+type limits struct {
+	maxHeader         int
+	header, keepalive time.Duration
+	log               *slog.Logger
+}
+
+// visit is one client connection while it is served. It has an http.Server of its
+// own: that is what can tell one client, and not all, that no further request is
+// taken.
+type visit struct {
+	client *Client
+	answer func(v *visit, w http.ResponseWriter, r *http.Request)
+	log    *slog.Logger
+	server *http.Server
+
+	requests, retries atomic.Int64
+
+	mu     sync.Mutex // guards the fields below
+	state  http.ConnState
+	active int           // requests under way
+	over   chan struct{} // closed once the connection is done with and no request is under way
+	err    error
+}
+
+func newVisit(c *Client, answer func(*visit, http.ResponseWriter, *http.Request)) *visit {
+	return &visit{client: c, answer: answer, over: make(chan struct{})}
+}
+
+// serve speaks HTTP until the connection is over.
+func (v *visit) serve(ctx context.Context, l limits) Result {
+	defer v.client.Conn.Close()
+	v.log = l.log
+	v.server = &http.Server{
+		Handler: v, ConnState: v.note, DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout: l.header, IdleTimeout: l.keepalive, MaxHeaderBytes: l.maxHeader,
+		ErrorLog: slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
+	}
+	var p http.Protocols
+	if v.client.TLS != nil && v.client.TLS.NegotiatedProtocol == "h2" {
+		p.SetUnencryptedHTTP2(true)
+		v.server.HTTP2 = &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingWithin,
+		}
+	} else {
+		p.SetHTTP1(true)
+	}
+	v.server.Protocols = &p
+	stop := context.AfterFunc(ctx, v.drain)
+	defer stop()
+	_ = v.server.Serve(&once{conn: &conn{Conn: v.client.Conn, client: v.client}}) // ends at once, with the only connection taken
+	<-v.over
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return Result{Requests: int(v.requests.Load()), Retries: int(v.retries.Load()), Err: v.err}
+}
+
+// drain takes no further request.
+func (v *visit) drain() {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = v.server.Shutdown(done) // which looks for idle connections once, and does not wait
+	v.mu.Lock()
+	fresh := v.state == http.StateNew
+	v.mu.Unlock()
+	if fresh {
+		v.client.Conn.Close()
+	}
+}
+
+// note follows the state of the connection.
+func (v *visit) note(_ net.Conn, s http.ConnState) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.state = s
+	v.endLocked()
+}
+
+// goneLocked reports whether net/http is done with the connection. One that was
+// hijacked is its request's, and over with that.
+func (v *visit) goneLocked() bool {
+	return v.state == http.StateClosed || v.state == http.StateHijacked
+}
+
+func (v *visit) endLocked() {
+	if v.goneLocked() && v.active == 0 {
+		select {
+		case <-v.over:
+		default:
+			close(v.over)
+		}
+	}
+}
+
+// fail notes why a request was not answered as it should.
+func (v *visit) fail(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.err == nil {
+		v.err = err
+	}
+}
+
+// ServeHTTP answers one request.
+func (v *visit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	v.mu.Lock()
+	if v.goneLocked() { // a stream that began as its connection ended
+		v.mu.Unlock()
+		return
+	}
+	v.active++
+	v.mu.Unlock()
+	v.requests.Add(1)
+	defer func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.active--
+		v.endLocked()
+	}()
+	v.answer(v, w, r)
+}
+
+// once is a listener that has one connection.
+type once struct{ conn net.Conn }
+
+// Accept returns the connection, and io.EOF from then on.
+func (l *once) Accept() (net.Conn, error) {
+	c := l.conn
+	l.conn = nil
+	if c == nil {
+		return nil, io.EOF
+	}
+	return c, nil
+}
+
+// Close does nothing: the connection is not the listener's any more.
+func (l *once) Close() error { return nil }
+
+// Addr returns an address that nobody asks for.
+func (l *once) Addr() net.Addr { return &net.TCPAddr{} }
+
+// conn is the client's connection as net/http sees it. That it hides what else the
+// connection can do matters: one that told of its TLS would not be let speak
+// HTTP/2.
+type conn struct {
+	net.Conn
+	client *Client
+}
+
+// RemoteAddr returns the client's address.
+func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.client.Addr) }
+
+// CloseWrite ends the direction to the client, or does nothing if that cannot be
+// done alone.
+func (c *conn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
+}
