@@ -30,14 +30,16 @@ func (d *decoder) tickets(t table) Tickets {
 		d.problem(t.pos("rotate"), fmt.Sprintf("write %s to %s", formatDuration(least), formatDuration(most)),
 			"rotate is %q", formatDuration(out.Rotate))
 	}
-	if out.Secret == (File{}) {
+	secret := out.Secret
+	if secret == (File{}) {
 		return out
 	}
-	if info, err := os.Stat(out.Secret.Path); err == nil && info.Size() < leastSecret {
-		d.problem(out.Secret.Pos, "write random bytes: openssl rand -out FILE 48",
-			"secret_file %q has %d bytes, and needs %d", out.Secret.Path, info.Size(), leastSecret)
+	if info, err := os.Stat(secret.Path); err == nil && info.Size() < leastSecret {
+		d.problem(secret.Pos, "write random bytes: openssl rand -out FILE 48",
+			"secret_file %q has %d bytes, and needs %d", secret.Path, info.Size(), leastSecret)
+		out.Secret = File{} // so that it is told once
 	}
-	d.checkSecrecy("secret_file", out.Secret)
+	d.checkSecrecy("secret_file", secret)
 	return out
 }
 

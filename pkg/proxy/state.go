@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"iter"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -112,6 +113,17 @@ type Terminator struct {
 	Store  *certs.Live
 	Fixed  *tls.Config
 	Offers [offers]*tls.Config
+}
+
+// Configs returns all there are.
+func (t *Terminator) Configs() iter.Seq[*tls.Config] {
+	return func(yield func(*tls.Config) bool) {
+		for _, c := range append([]*tls.Config{t.Fixed}, t.Offers[:]...) {
+			if c != nil && !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 // config is what the route offers to its clients now.

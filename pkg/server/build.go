@@ -38,11 +38,13 @@ type buildOptions struct {
 	failed func(pool, id string, err error)
 }
 
-// shared is what outlives a reload: the counts of routes, and of pools the balancer
-// and the protocols their backends chose.
+// shared is what outlives a reload: the counts of routes, of pools the balancer and the
+// protocols their backends chose, and the keys by which clients resume.
 type shared struct {
 	pools  map[string]*sharedPool
 	routes map[string]*atomic.Int64
+	// tickets are made anew by each build from those before.
+	tickets *tickets
 }
 
 type sharedPool struct {
@@ -88,6 +90,7 @@ func build(path string, old *shared, o buildOptions) *plan {
 		Limits: limits(&c.Limits),
 	}
 	b.pools()
+	b.tickets(old)
 	b.routes()
 	b.places()
 	for _, p := range pl.secrets.aged {
@@ -195,6 +198,7 @@ func tlvs(list []config.ProxyTLV) proxy.TLVs {
 }
 
 func (b *builder) routes() {
+	b.secrets.tickets = b.shared.tickets
 	common := certs.NewSet(b.secrets.servers(b.config.TLS.Certificates))
 	for i := range b.config.Routes {
 		r := &b.config.Routes[i]

@@ -26,6 +26,8 @@ type secrets struct {
 	broken bool // a certificate could not be loaded
 	aged   config.Problems
 
+	tickets *tickets
+
 	eye       *eye
 	followers []*follower // what is made anew when files change
 	troubles  troubles
@@ -150,7 +152,7 @@ func problemAt(pos config.Position, p certs.Problem) config.Problem {
 
 // terminator makes the TLS server of a route, and reports hosts that no certificate
 // covers. Its session tickets are its own: a session of one route never resumes on
-// another.
+// another, and does behind a reload.
 func (s *secrets) terminator(r *config.Route, common *certs.Set, incomplete bool) *proxy.Terminator {
 	incomplete = incomplete || r.TLS.Incomplete
 	own := certs.NewSet(s.servers(r.TLS.Certificates))
@@ -169,11 +171,12 @@ func (s *secrets) terminator(r *config.Route, common *certs.Set, incomplete bool
 	}
 	if !r.TLS.ALPNFromBackends {
 		t.Fixed = config(r.TLS.ALPN...)
-		return t
+	} else {
+		t.Offers[proxy.OfferNone] = config()
+		t.Offers[proxy.OfferHTTP1] = config("http/1.1")
+		t.Offers[proxy.OfferH2] = config("h2", "http/1.1")
 	}
-	t.Offers[proxy.OfferNone] = config()
-	t.Offers[proxy.OfferHTTP1] = config("http/1.1")
-	t.Offers[proxy.OfferH2] = config("h2", "http/1.1")
+	s.tickets.serve(s.ticketPolicy(r), t, s.now)
 	return t
 }
 

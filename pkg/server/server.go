@@ -156,7 +156,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 				return startErr
 			}
 			return runAll(
-				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources, s.watchHosts, s.watchSecrets,
+				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources, s.watchHosts, s.watchSecrets, s.renewTickets,
 				func(ctx context.Context) error { return s.obey(ctx, signals) },
 			)
 		},
