@@ -277,6 +277,18 @@ type Counters struct {
 	Caught int64
 	// Hellos is the number of unfinished hellos now.
 	Hellos int64
+	// ClientHandshakes are those with clients of terminated sessions, BackendHandshakes
+	// those with backends of pools that speak TLS.
+	ClientHandshakes, BackendHandshakes Handshakes
+}
+
+// Handshakes counts TLS handshakes that came about: in full, with a certificate and a
+// signature, and resumed from a session before.
+type Handshakes struct{ Full, Resumed uint64 }
+
+func (h *Handshakes) add(c *handshakeCounts) {
+	h.Full += c.full.Load()
+	h.Resumed += c.resumed.Load()
 }
 
 // Counters reads all counters. Those of different loops are of slightly
@@ -293,6 +305,8 @@ func (p *Proxy) Counters() Counters {
 			return true
 		})
 		c.DroppedRecords += w.records.dropped.Load()
+		c.ClientHandshakes.add(&w.clientTLS)
+		c.BackendHandshakes.add(&w.backendTLS)
 		c.Caught += w.env.Caught() + w.tls.Caught()
 	}
 	return c

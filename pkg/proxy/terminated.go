@@ -173,6 +173,7 @@ func (t *terminal) shaken(timedOut bool) {
 		t.fail(BackendTLSFailed, ByBackend, err)
 	case t.stage == inBackendTLS:
 		t.far = conn
+		t.s.w.backendTLS.add(conn.ConnectionState().DidResume)
 		reached(t.s.backend, nil)
 		t.stream()
 	default:
@@ -234,6 +235,7 @@ func (t *terminal) greeted(conn *tls.Conn) {
 	if len(state.PeerCertificates) > 0 {
 		t.cn = state.PeerCertificates[0].Subject.CommonName
 	}
+	s.w.clientTLS.add(t.resumed)
 	if len(t.client.Prefix()) > 0 {
 		t.client.KeepPrefix()
 	}

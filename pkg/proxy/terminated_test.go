@@ -121,6 +121,31 @@ func TestReencrypt(t *testing.T) {
 	}
 }
 
+// TestHandshakesAreCounted resumes with the client, with the backend, with both.
+func TestHandshakesAreCounted(t *testing.T) {
+	ca := authority(t)
+	echo := lab.Serve(t, lab.Echo(), lab.Options{TLS: ca.server(t, "a.test")})
+	r := route("a.test", echo.Addr())
+	ca.terminate(t, r)
+	r.Pool.TLS = terminate.NewBackend(terminate.BackendOptions{Roots: ca.a.Pool()})
+	h := start(t, state(t, r))
+	cfg := ca.client("a.test")
+	cfg.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	for range 3 {
+		ask(t, h.tls(cfg), "x")
+		h.want(proxy.OK)
+	}
+	ask(t, h.tls(ca.client("a.test")), "x")
+	h.want(proxy.OK)
+	c := h.p.Counters()
+	if want := (proxy.Handshakes{Full: 2, Resumed: 2}); c.ClientHandshakes != want {
+		t.Errorf("got %+v with clients, want %+v", c.ClientHandshakes, want)
+	}
+	if want := (proxy.Handshakes{Full: 1, Resumed: 3}); c.BackendHandshakes != want {
+		t.Errorf("got %+v with backends, want %+v", c.BackendHandshakes, want)
+	}
+}
+
 func TestTerminateFails(t *testing.T) {
 	ca := authority(t)
 	other := authority(t)

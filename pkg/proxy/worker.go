@@ -42,7 +42,20 @@ type worker struct {
 	turn    sourceTurn
 	records *ring
 	done    chan struct{} // closed when the loop is out
-	counts  sync.Map      // listener name → *outcomeCounts; read by any goroutine
+	// Handshakes that came about, with clients and with backends.
+	clientTLS, backendTLS handshakeCounts
+	counts                sync.Map // listener name → *outcomeCounts; read by any goroutine
+}
+
+// handshakeCounts counts the handshakes of one loop.
+type handshakeCounts struct{ full, resumed atomic.Uint64 }
+
+func (c *handshakeCounts) add(resumed bool) {
+	if resumed {
+		c.resumed.Add(1)
+	} else {
+		c.full.Add(1)
+	}
 }
 
 // outcomeCounts counts the ended sessions of one listener on one loop.
