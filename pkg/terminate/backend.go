@@ -1,9 +1,13 @@
 package terminate
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"net"
+	"strings"
 )
 
 // defaultSessions is how many sessions a [Backend] remembers by default.
@@ -59,11 +63,44 @@ type Peer struct {
 	// "" offers none. A backend that selects another is an error, except that one
 	// without ALPN passes for http/1.1, which is what such a server speaks.
 	ALPN string
+	// Offers are the protocols that [Backend.Handshake] offers beside ALPN, for the
+	// backend to choose from.
+	Offers []string
 }
 
 // Connect begins the client's side of a handshake on conn, TLS 1.2 or later. An
 // error says that there is no name to verify.
 func (b *Backend) Connect(e *Env, conn *Conn, p Peer, w Waker) (*Handshake, error) {
+	cfg, err := b.config(p)
+	if err != nil {
+		return nil, err
+	}
+	if b.o.Certificate != nil {
+		cfg.Certificates = []tls.Certificate{*keyFor(b.o.Certificate, conn)}
+	}
+	return e.begin(&Handshake{conn: conn, tls: tls.Client(conn, cfg), waker: w, with: "backend", alpn: p.ALPN, backend: true}), nil
+}
+
+// Handshake is Connect for a goroutine: it waits for the end of the handshake on conn,
+// or of ctx. If it fails, conn is the caller's to close. What was agreed on is in the
+// ConnectionState; nothing of that is an error.
+func (b *Backend) Handshake(ctx context.Context, conn net.Conn, p Peer) (*tls.Conn, error) {
+	cfg, err := b.config(p)
+	if err != nil {
+		return nil, err
+	}
+	if b.o.Certificate != nil {
+		cfg.Certificates = []tls.Certificate{*b.o.Certificate}
+	}
+	c := tls.Client(conn, cfg)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("handshake with the backend: %w", err)
+	}
+	return c, nil
+}
+
+// config is what is offered to the peer, and asked of it, but for a certificate.
+func (b *Backend) config(p Peer) (*tls.Config, error) {
 	name := b.o.ServerName
 	if name == "" {
 		name = p.ClientSNI
@@ -77,17 +114,19 @@ func (b *Backend) Connect(e *Env, conn *Conn, p Peer, w Waker) (*Handshake, erro
 		InsecureSkipVerify: b.o.InsecureSkipVerify, //nolint:gosec // must be written out in the configuration
 		MinVersion:         tls.VersionTLS12,
 		CipherSuites:       cipherSuites(),
-	}
-	if b.o.Certificate != nil {
-		cfg.Certificates = []tls.Certificate{*keyFor(b.o.Certificate, conn)}
-	}
-	if p.ALPN != "" {
-		cfg.NextProtos = []string{p.ALPN}
+		NextProtos:         p.offers(),
 	}
 	if b.cache != nil {
-		cfg.ClientSessionCache = keyedCache{cache: b.cache, key: p.ALPN + "\x00" + p.Address + "\x00"}
+		cfg.ClientSessionCache = keyedCache{cache: b.cache, key: strings.Join(cfg.NextProtos, ",") + "\x00" + p.Address + "\x00"}
 	}
-	return e.begin(&Handshake{conn: conn, tls: tls.Client(conn, cfg), waker: w, with: "backend", alpn: p.ALPN, backend: true}), nil
+	return cfg, nil
+}
+
+func (p *Peer) offers() []string {
+	if p.ALPN == "" {
+		return p.Offers
+	}
+	return append([]string{p.ALPN}, p.Offers...)
 }
 
 // keyedCache keeps the sessions of one protocol and backend apart in a cache

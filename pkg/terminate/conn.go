@@ -36,7 +36,8 @@ const maxControl = 16 << 10
 // yields to the loop. Write never fails for want of room, which crypto/tls would
 // take for the end: what the socket does not take is kept, and sent by Flush.
 //
-// The descriptor stays its owner's, who closes it. A Conn belongs to its loop.
+// The descriptor stays its owner's, who closes it. A Conn belongs to its loop, until
+// it leaves for goroutines.
 type Conn struct {
 	env    *Env
 	fd     int
@@ -44,6 +45,7 @@ type Conn struct {
 	out    []byte // borrowed: out[off:] is to be sent
 	off    int
 	shake  *Handshake // whose coroutine reads here
+	away   *away      // nil on the loop
 
 	failed  error // of every Read and Write from now on
 	readAny uint64
@@ -100,7 +102,12 @@ func (c *Conn) Drained() { c.readable, c.behind = false, false }
 
 // Ended returns how the read side ended, as far as reads and writes have met
 // it. A reset is never taken back.
-func (c *Conn) Ended() End { return c.ended }
+func (c *Conn) Ended() End {
+	if c.away != nil {
+		return End(c.away.ended.Load())
+	}
+	return c.ended
+}
 
 // Prefix returns what of the bytes given to NewConn has not been served.
 func (c *Conn) Prefix() []byte { return c.prefix }
@@ -132,6 +139,9 @@ func isAgain(err error) bool {
 
 // Read serves the prefix, then the transport.
 func (c *Conn) Read(b []byte) (int, error) {
+	if c.away != nil {
+		return c.away.Read(b)
+	}
 	for {
 		n, err := c.receive(b)
 		if c.shake == nil || !isAgain(err) {
@@ -196,6 +206,8 @@ func (c *Conn) opError(op string, errno unix.Errno) error {
 // Write writes to the transport, and keeps what that does not take.
 func (c *Conn) Write(b []byte) (int, error) {
 	switch {
+	case c.away != nil:
+		return c.away.Write(b)
 	case c.failed != nil:
 		return 0, c.failed
 	case c.shutDue:
@@ -319,14 +331,21 @@ func (c *Conn) Release() {
 	}
 }
 
-// Close makes every further Read and Write fail. The descriptor stays open.
+// Close makes every further Read and Write fail. The descriptor stays open, unless
+// the Conn has left its loop.
 func (c *Conn) Close() error {
+	if c.away != nil {
+		return c.away.Close()
+	}
 	c.Release()
 	return nil
 }
 
 // LocalAddr returns the address of this end.
 func (c *Conn) LocalAddr() net.Addr {
+	if c.away != nil {
+		return c.away.LocalAddr()
+	}
 	if a := loop.LocalAddr(c.fd); a.IsValid() {
 		return net.TCPAddrFromAddrPort(a)
 	}
@@ -335,21 +354,39 @@ func (c *Conn) LocalAddr() net.Addr {
 
 // RemoteAddr returns the address of the peer.
 func (c *Conn) RemoteAddr() net.Addr {
+	if c.away != nil {
+		return c.away.RemoteAddr()
+	}
 	if a := loop.PeerAddr(c.fd); a.IsValid() {
 		return net.TCPAddrFromAddrPort(a)
 	}
 	return &net.UnixAddr{Net: "unix"}
 }
 
-// SetDeadline does nothing: the timeouts are the loop's. crypto/tls would give a
+// SetDeadline does nothing on the loop, whose the timeouts are. crypto/tls would give a
 // close_notify five seconds, too few when the peer reads slowly.
-func (c *Conn) SetDeadline(time.Time) error { return nil }
+func (c *Conn) SetDeadline(t time.Time) error {
+	if c.away != nil {
+		return c.away.SetDeadline(t)
+	}
+	return nil
+}
 
-// SetReadDeadline does nothing.
-func (c *Conn) SetReadDeadline(time.Time) error { return nil }
+// SetReadDeadline does nothing on the loop.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	if c.away != nil {
+		return c.away.SetReadDeadline(t)
+	}
+	return nil
+}
 
-// SetWriteDeadline does nothing.
-func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
+// SetWriteDeadline does nothing on the loop.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if c.away != nil {
+		return c.away.SetWriteDeadline(t)
+	}
+	return nil
+}
 
 // gone reports whether the peer has reset the connection, which a reader that is
 // done would not learn otherwise.
