@@ -120,6 +120,7 @@ func appendRecord(b []byte, r *Record, f LogFormat) []byte {
 	e.key("retries").number(int64(r.Retries))
 	e.key("queue_ms").milliseconds(r.Queue)
 	e.key("ended_by").name(r.EndedBy.String())
+	e.key("requests").count(r.Requests)
 	return e.end()
 }
 
@@ -308,6 +309,15 @@ func (e *lineEncoder) foreign(s string) {
 }
 
 func (e *lineEncoder) number(n int64) { e.b = strconv.AppendInt(e.b, n, 10) }
+
+// count appends n; a negative one never came to pass.
+func (e *lineEncoder) count(n int) {
+	if n < 0 {
+		e.empty("null")
+		return
+	}
+	e.number(int64(n))
+}
 
 func (e *lineEncoder) boolean(known, v bool) {
 	if !known {

@@ -68,7 +68,7 @@ func (s *session) finish() {
 	if s.watched {
 		w.marked.remove(s)
 	}
-	r := &Record{BytesIn: s.relay.Bytes(relay.Client), BytesOut: s.relay.Bytes(relay.Backend), Handshake: -1}
+	r := &Record{BytesIn: s.relay.Bytes(relay.Client), BytesOut: s.relay.Bytes(relay.Backend), Handshake: -1, Requests: -1}
 	if s.term != nil {
 		s.term.finish(r)
 	}

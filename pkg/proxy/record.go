@@ -36,6 +36,7 @@ type Record struct {
 	Retries    int
 	Queue      time.Duration // negative: never queued
 	EndedBy    Party
+	Requests   int // of HTTP; negative: nobody looked for any
 	// Bytes tells whether the client sent any byte: a no-hello without one is
 	// counted and not logged.
 	Bytes bool
