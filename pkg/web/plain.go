@@ -14,9 +14,9 @@ type PlainOptions struct {
 	// 8555 §8.3), if that is under way here. Nil: none ever is.
 	Challenge func(host, token string) (keyAuth string, ok bool)
 
-	Known     func(host string) bool  // some route has the host: its requests are sent to https
-	HTTPSPort string                  // which port that is; "" and "443" need no telling
-	Site      func(host string) *Site // serves the host on this listener; nil, or returning nil: none does
+	Known     func(host string) bool             // some route has the host: its requests are sent to https
+	HTTPSPort string                             // which port that is; "" and "443" need no telling
+	Site      func(c *Client, host string) *Site // serves the host on this listener; nil, or returning nil: none does
 
 	// As in SiteOptions.
 	MaxHeader                int
@@ -51,7 +51,7 @@ func (p *Plain) answer(v *visit, w http.ResponseWriter, r *http.Request) {
 	}
 	host := hostOf(v.client, r)
 	if p.o.Site != nil {
-		if s := p.o.Site(host); s != nil {
+		if s := p.o.Site(v.client, host); s != nil {
 			s.answer(v, w, r)
 			return
 		}

@@ -17,11 +17,11 @@ var ErrIdle = errors.New("no byte in either direction within the idle timeout")
 type SiteOptions struct {
 	Name string // of the route, for the log
 
-	// Owns reports whether a request for host may come over a connection of this
-	// route; if not, it is answered with 421 (RFC 9110 §15.5.20). The host is in
-	// lower case, without port, brackets and a dot at its end. It is called for
-	// every request, from any goroutine. Nil: every host may.
-	Owns func(host string) bool
+	// Owns reports whether a request for host may come over the connection of c; if
+	// not, it is answered with 421 (RFC 9110 §15.5.20). The host is in lower case,
+	// without port, brackets and a dot at its end. It is called for every request,
+	// from any goroutine. Nil: every host may.
+	Owns func(c *Client, host string) bool
 
 	HSTS      string         // Strict-Transport-Security of every answer over TLS, the backend's own replaced; "": none, and the backend's stays
 	Forwarded bool           // tell backends of the client by X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239)
@@ -36,7 +36,7 @@ type SiteOptions struct {
 	Idle            time.Duration // without a byte of a request's or answer's body, else the connection ends; 0: none
 
 	// Pool is where requests go. Nil: every request is answered with the sorry
-	// page, 503.
+	// page, 503, and is the last of its connection.
 	Pool *Pool
 
 	Log *slog.Logger // what goes wrong within requests, at level debug; nil: nowhere
@@ -73,9 +73,12 @@ func (s *Site) answer(v *visit, w http.ResponseWriter, r *http.Request) {
 	if v.client.TLS != nil && s.o.HSTS != "" {
 		w.Header().Set("Strict-Transport-Security", s.o.HSTS)
 	}
-	if host := hostOf(v.client, r); s.o.Owns != nil && !s.o.Owns(host) {
+	if host := hostOf(v.client, r); s.o.Owns != nil && !s.o.Owns(v.client, host) {
 		writePage(w, r, http.StatusMisdirectedRequest)
 		return
+	}
+	if s.o.Pool == nil { // the client must come again to find a backend
+		w.Header().Set("Connection", "close")
 	}
 	writePage(w, r, http.StatusServiceUnavailable)
 }

@@ -77,17 +77,13 @@ func (v *visit) serve(ctx context.Context, l limits) Result {
 	return Result{Requests: int(v.requests.Load()), Retries: int(v.retries.Load()), Err: v.err}
 }
 
-// drain takes no further request.
+// drain takes no further request. Shutdown looks for an idle connection once, and does
+// not wait. One that is new is none: its client was promised an answer, and has as long
+// to ask as for any header.
 func (v *visit) drain() {
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = v.server.Shutdown(done) // which looks for idle connections once, and does not wait
-	v.mu.Lock()
-	fresh := v.state == http.StateNew
-	v.mu.Unlock()
-	if fresh {
-		v.client.Conn.Close()
-	}
+	_ = v.server.Shutdown(done)
 }
 
 // note follows the state of the connection.
