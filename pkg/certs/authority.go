@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -107,7 +108,7 @@ func (a *Authority) Issue(o IssueOptions) (*Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Certificate{}
+	c := &Certificate{Facts: factsOf(leaf)}
 	c.Leaf, c.PrivateKey = leaf, key
 	c.Certificate.Certificate = [][]byte{leaf.Raw}
 	for _, x := range a.chain {
@@ -138,7 +139,7 @@ func (c *Certificate) PEM() (chain, key []byte, err error) {
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
-		return nil, nil, fmt.Errorf("key of certificate %q: %w", Names(c.Leaf), err)
+		return nil, nil, fmt.Errorf("key of certificate %q: %w", strings.Join(c.Names, ", "), err)
 	}
 	return b.Bytes(), encode("PRIVATE KEY", der), nil
 }

@@ -13,14 +13,49 @@ import (
 // minRSA is the smallest RSA key accepted, in bits; clients refuse smaller ones.
 const minRSA = 2048
 
-// Check says what is wrong with the chain at time now, every problem at once.
+// Check says what is wrong with the chain at time now, every problem at once: those of
+// [Certificate.CheckAge], then those of [Certificate.CheckForm].
+func (c *Certificate) Check(now time.Time, roots *x509.CertPool) []Problem {
+	return append(c.CheckAge(now), c.CheckForm(now, roots)...)
+}
+
+// CheckAge says which certificates of the chain are expired or not yet valid at time
+// now. All problems are errors, and time alone mends or makes them.
+func (c *Certificate) CheckAge(now time.Time) []Problem {
+	var problems []Problem
+	add := func(hint, format string, args ...any) {
+		problems = append(problems, Problem{File: c.File, Text: fmt.Sprintf(format, args...), Hint: hint})
+	}
+	chain, err := c.parse()
+	if err != nil {
+		return nil // of its form
+	}
+	for i, x := range chain {
+		switch {
+		case now.After(x.NotAfter):
+			add("renew it", "%s expired on %s", what(i, x), x.NotAfter.UTC().Format(time.RFC3339))
+		case now.Before(x.NotBefore):
+			add("check the clock of this machine", "%s is not valid before %s", what(i, x), x.NotBefore.UTC().Format(time.RFC3339))
+		}
+	}
+	return problems
+}
+
+// what names the certificate at place i of a chain.
+func what(i int, x *x509.Certificate) string {
+	if i > 0 {
+		return fmt.Sprintf("chain certificate %q", x.Subject)
+	}
+	return fmt.Sprintf("certificate for %s", Names(x))
+}
+
+// CheckForm says what is wrong with the chain whatever the time.
 //
-// Errors: a certificate that is expired or not yet valid, a SHA-1 or MD5
-// signature (a self-signed root's counts for nothing and is spared), an RSA key
-// under 2048 bits, a chain in the wrong order, and a chain whose intermediate is
-// missing. Warnings: no host name, a certificate in the file that is no part of
-// the chain, an issuer that is unknown, an extended key usage without server
-// authentication: every client refuses it of a server, so that a [Store] leaves it
+// Errors: a SHA-1 or MD5 signature (a self-signed root's counts for nothing and is
+// spared), an RSA key under 2048 bits, a chain in the wrong order, and a chain whose
+// intermediate is missing. Warnings: no host name, a certificate in the file that is no
+// part of the chain, an issuer that is unknown, an extended key usage without server
+// authentication: every client refuses it of a server, so that a [Set] leaves it
 // out, and of a client it is as it should be.
 //
 // Whether an intermediate is missing can be known only if something tells of
@@ -34,7 +69,9 @@ const minRSA = 2048
 // say. Else it may come straight from a private root, as is common, and only
 // a warning says that the issuer is unknown; appending the root to the file
 // quiets it.
-func (c *Certificate) Check(now time.Time, roots *x509.CertPool) []Problem {
+//
+// Of now it is only asked whether roots, and the system's, are still good.
+func (c *Certificate) CheckForm(now time.Time, roots *x509.CertPool) []Problem {
 	chain, err := c.parse()
 	if err != nil {
 		return []Problem{{File: c.File, Text: err.Error()}}
@@ -44,21 +81,11 @@ func (c *Certificate) Check(now time.Time, roots *x509.CertPool) []Problem {
 		problems = append(problems, Problem{File: c.File, Warning: warning, Text: fmt.Sprintf(format, args...), Hint: hint})
 	}
 	for i, x := range chain {
-		what := fmt.Sprintf("certificate for %s", Names(x))
-		if i > 0 {
-			what = fmt.Sprintf("chain certificate %q", x.Subject)
-		}
-		switch {
-		case now.After(x.NotAfter):
-			add(false, "renew it", "%s expired on %s", what, x.NotAfter.UTC().Format(time.RFC3339))
-		case now.Before(x.NotBefore):
-			add(false, "check the clock of this machine", "%s is not valid before %s", what, x.NotBefore.UTC().Format(time.RFC3339))
-		}
 		if weak(x.SignatureAlgorithm) && !selfSigned(x) {
-			add(false, "have it issued anew with SHA-256", "%s is signed with %s", what, x.SignatureAlgorithm)
+			add(false, "have it issued anew with SHA-256", "%s is signed with %s", what(i, x), x.SignatureAlgorithm)
 		}
 		if key, ok := x.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < minRSA {
-			add(false, "use ECDSA P-256 or RSA 2048", "%s has an RSA key of %d bits, at least %d are needed", what, key.N.BitLen(), minRSA)
+			add(false, "use ECDSA P-256 or RSA 2048", "%s has an RSA key of %d bits, at least %d are needed", what(i, x), key.N.BitLen(), minRSA)
 		}
 	}
 	if len(chain[0].DNSNames) == 0 {
@@ -68,7 +95,11 @@ func (c *Certificate) Check(now time.Time, roots *x509.CertPool) []Problem {
 		add(true, "have it issued with the extended key usage serverAuth",
 			"certificate for %s is not for servers (extended key usage), so it is shown to nobody", Names(chain[0]))
 	}
-	problems = append(problems, c.checkOrder(chain)...)
+	disorder, whole := c.checkOrder(chain)
+	problems = append(problems, disorder...)
+	if whole {
+		return problems
+	}
 	if p := c.checkIssuer(chain, now, roots); p != nil {
 		problems = append(problems, *p)
 	}
@@ -84,54 +115,57 @@ func forServers(c *x509.Certificate) bool {
 	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
+// parse returns the chain, parsed as far as it is not.
 func (c *Certificate) parse() ([]*x509.Certificate, error) {
-	chain := make([]*x509.Certificate, 0, len(c.Certificate.Certificate))
-	for i, der := range c.Certificate.Certificate {
+	leaf, err := parseLeaf(c.Certificate.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	chain := []*x509.Certificate{leaf}
+	if c.authorities != nil {
+		return append(chain, c.authorities...), nil
+	}
+	for i, der := range c.Certificate.Certificate[1:] {
 		x, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d cannot be parsed: %w", i+1, err)
+			return nil, fmt.Errorf("certificate %d cannot be parsed: %w", i+2, err)
 		}
 		chain = append(chain, x)
-	}
-	if len(chain) == 0 {
-		return nil, fmt.Errorf("holds no certificate")
 	}
 	return chain, nil
 }
 
 // checkOrder checks that each certificate issued the one before it, as TLS 1.2
-// demands (RFC 5246 §7.4.2).
-func (c *Certificate) checkOrder(chain []*x509.Certificate) []Problem {
+// demands (RFC 5246 §7.4.2). whole says that the chain holds who issued the leaf.
+func (c *Certificate) checkOrder(chain []*x509.Certificate) (problems []Problem, whole bool) {
 	at, rest := chain[0], chain[1:]
+	whole = selfSigned(at)
 	for len(rest) > 0 && !selfSigned(at) {
 		i := slices.IndexFunc(rest, func(x *x509.Certificate) bool { return issued(x, at) })
 		if i < 0 {
 			break
 		}
+		whole = true
 		if i > 0 {
 			return []Problem{{
 				File: c.File, Text: fmt.Sprintf("chain is in the wrong order: %q does not follow what it issued, %q", rest[i].Subject, at.Subject),
 				Hint: "put the server's own certificate first, then the one that issued it, and so on",
-			}}
+			}}, true
 		}
 		at, rest = rest[0], rest[1:]
 	}
-	var problems []Problem
 	for _, x := range rest {
 		problems = append(problems, Problem{
 			File: c.File, Warning: true, Text: fmt.Sprintf("chain certificate %q issued none of the others", x.Subject),
 			Hint: "take it out of the file",
 		})
 	}
-	return problems
+	return problems, whole
 }
 
-// checkIssuer looks for a missing intermediate; see [Certificate.Check].
+// checkIssuer looks for a missing intermediate; see [Certificate.CheckForm].
 func (c *Certificate) checkIssuer(chain []*x509.Certificate, now time.Time, roots *x509.CertPool) *Problem {
 	leaf := chain[0]
-	if selfSigned(leaf) || slices.ContainsFunc(chain[1:], func(x *x509.Certificate) bool { return issued(x, leaf) }) {
-		return nil
-	}
 	// The time is one at which the leaf is valid: its age is reported elsewhere.
 	if now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
 		now = leaf.NotBefore

@@ -31,7 +31,7 @@ type ECHKey struct {
 // KEY in PKCS #8 and a block ECHCONFIG with a list, in which each ECHConfig of
 // that key counts. It returns none and the problem if there is none that can be used.
 func LoadECH(file string) ([]*ECHKey, []Problem) {
-	blocks, problem := readPEM(file, "PRIVATE KEY")
+	blocks, problem := NewLoader(nil).readPEM(file, "PRIVATE KEY")
 	if problem != nil {
 		return nil, []Problem{*problem}
 	}

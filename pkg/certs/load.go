@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -17,6 +18,26 @@ import (
 	"strings"
 )
 
+// A Loader loads many certificates: the upper parts of their chains, which are mostly the
+// same, are parsed and held in memory once. It is not safe for concurrent use.
+type Loader struct {
+	read        func(name string) ([]byte, error)
+	authorities map[[sha256.Size]byte]*x509.Certificate
+}
+
+// NewLoader makes a Loader that reads files by read; nil for [os.ReadFile].
+func NewLoader(read func(name string) ([]byte, error)) *Loader {
+	if read == nil {
+		read = os.ReadFile
+	}
+	return &Loader{read: read, authorities: map[[sha256.Size]byte]*x509.Certificate{}}
+}
+
+// Load is [Loader.Load] of a Loader of its own.
+func Load(certFile, keyFile string) (*Certificate, []Problem) {
+	return NewLoader(nil).Load(certFile, keyFile)
+}
+
 // Load reads the chain in certFile, PEM with the leaf first, and its private
 // key in keyFile. An empty keyFile means that the key is in certFile too or
 // else in NAME.key beside NAME.pem.
@@ -26,12 +47,12 @@ import (
 // match the leaf. Otherwise the problems are warnings: a key that users other
 // than its owner and group can read. What depends on the time is left to
 // [Certificate.Check].
-func Load(certFile, keyFile string) (*Certificate, []Problem) {
-	blocks, problem := readPEM(certFile, "CERTIFICATE")
+func (l *Loader) Load(certFile, keyFile string) (*Certificate, []Problem) {
+	blocks, problem := l.readPEM(certFile, "CERTIFICATE")
 	if problem != nil {
 		return nil, []Problem{*problem}
 	}
-	chain, problem := parseChain(certFile, blocks)
+	chain, problem := l.parseChain(certFile, blocks)
 	if problem != nil {
 		if !holdsCertificate(blocks) {
 			problem.Hint = noCertificateHint(certFile, blocks)
@@ -41,11 +62,11 @@ func Load(certFile, keyFile string) (*Certificate, []Problem) {
 	if keyFile == "" {
 		keyFile = certFile
 		if keyBlock(blocks) == nil {
-			keyFile = strings.TrimSuffix(certFile, filepath.Ext(certFile)) + ".key"
+			keyFile = KeyBeside(certFile)
 		}
 	}
 	if keyFile != certFile {
-		if blocks, problem = readPEM(keyFile, "PRIVATE KEY"); problem != nil {
+		if blocks, problem = l.readPEM(keyFile, "PRIVATE KEY"); problem != nil {
 			if problem.Hint == "" {
 				problem.Hint = "the key of " + certFile + " is looked for here"
 			}
@@ -62,22 +83,32 @@ func Load(certFile, keyFile string) (*Certificate, []Problem) {
 	if problem := matchKey(certFile, keyFile, chain, key); problem != nil {
 		return nil, []Problem{*problem}
 	}
-	c := &Certificate{File: certFile, KeyFile: keyFile}
-	c.Leaf, c.PrivateKey = chain[0], key
-	for _, x := range chain {
+	c := &Certificate{File: certFile, KeyFile: keyFile, Facts: factsOf(chain[0])}
+	c.PrivateKey = key
+	for i, x := range chain {
 		c.Certificate.Certificate = append(c.Certificate.Certificate, x.Raw)
+		if i > 0 {
+			c.authorities = append(c.authorities, x) // not a part of chain, which would keep the leaf
+		}
 	}
 	return c, checkMode(keyFile)
+}
+
+// KeyBeside is where the key of a certificate is looked for that is not in the same
+// file: NAME.key beside NAME.pem.
+func KeyBeside(certFile string) string {
+	return strings.TrimSuffix(certFile, filepath.Ext(certFile)) + ".key"
 }
 
 // Pool reads a bundle of CA certificates in PEM. It returns nil and a problem
 // if the file cannot be read or holds none.
 func Pool(file string) (*x509.CertPool, []Problem) {
-	blocks, problem := readPEM(file, "CERTIFICATE")
+	l := NewLoader(nil)
+	blocks, problem := l.readPEM(file, "CERTIFICATE")
 	if problem != nil {
 		return nil, []Problem{*problem}
 	}
-	chain, problem := parseChain(file, blocks)
+	chain, problem := l.parseChain(file, blocks)
 	if problem != nil {
 		if !holdsCertificate(blocks) {
 			problem.Hint = "name a file with the certificates of authorities in PEM"
@@ -93,8 +124,8 @@ func Pool(file string) (*x509.CertPool, []Problem) {
 
 // readPEM returns the PEM blocks of a file, at least one; want is the type of block
 // that the file is meant to hold.
-func readPEM(file, want string) ([]*pem.Block, *Problem) {
-	b, err := os.ReadFile(file)
+func (l *Loader) readPEM(file, want string) ([]*pem.Block, *Problem) {
+	b, err := l.read(file)
 	if err != nil {
 		if e, ok := errors.AsType[*fs.PathError](err); ok {
 			err = e.Err // the problem names the file
@@ -138,13 +169,13 @@ func isDER(b []byte) bool {
 }
 
 // parseChain returns the certificates among blocks, at least one.
-func parseChain(file string, blocks []*pem.Block) ([]*x509.Certificate, *Problem) {
+func (l *Loader) parseChain(file string, blocks []*pem.Block) ([]*x509.Certificate, *Problem) {
 	var chain []*x509.Certificate
 	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
-		c, err := x509.ParseCertificate(block.Bytes)
+		c, err := l.parse(block.Bytes, len(chain) == 0)
 		if err != nil {
 			return nil, &Problem{File: file, Text: fmt.Sprintf("certificate %d cannot be parsed: %v", len(chain)+1, err)}
 		}
@@ -154,6 +185,22 @@ func parseChain(file string, blocks []*pem.Block) ([]*x509.Certificate, *Problem
 		return nil, &Problem{File: file, Text: "holds no certificate"}
 	}
 	return chain, nil
+}
+
+// parse parses a certificate: the first of a chain, or one that others may share.
+func (l *Loader) parse(der []byte, first bool) (*x509.Certificate, error) {
+	if first {
+		return x509.ParseCertificate(der)
+	}
+	id := sha256.Sum256(der)
+	if c := l.authorities[id]; c != nil {
+		return c, nil
+	}
+	c, err := x509.ParseCertificate(der)
+	if err == nil {
+		l.authorities[id] = c
+	}
+	return c, err
 }
 
 func holdsCertificate(blocks []*pem.Block) bool {

@@ -170,7 +170,7 @@ func TestLoad(t *testing.T) {
 					t.Errorf("%v: warning is %v", p, p.Warning)
 				}
 			}
-			if tt.ok && (got.KeyFile != filepath.Join(dir, tt.keyFile) || got.Leaf == nil || got.Leaf.DNSNames[0][1:] != ".test") {
+			if tt.ok && (got.KeyFile != filepath.Join(dir, tt.keyFile) || got.Leaf != nil || got.Names[0][1:] != ".test") {
 				t.Errorf("key file %q, leaf %v", got.KeyFile, got.Leaf)
 			}
 		})

@@ -6,8 +6,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Store chooses among the certificates of a route. It is immutable, but for what
@@ -46,8 +48,9 @@ type Set struct {
 }
 
 type entry struct {
-	cert *tls.Certificate
-	kind kind
+	cert  *tls.Certificate
+	kind  kind
+	until time.Time
 }
 
 // kind is what a client must support to be served a certificate.
@@ -64,11 +67,11 @@ const (
 // NewSet makes a set of certificates, but for those that are not for servers by their
 // extended key usage. The slice is not kept, the certificates are.
 func NewSet(certs []*Certificate) *Set {
-	certs = slices.DeleteFunc(slices.Clone(certs), func(c *Certificate) bool { return !forServers(c.Leaf) })
+	certs = slices.DeleteFunc(slices.Clone(certs), func(c *Certificate) bool { return c.forClients })
 	s := &Set{certs: certs, exact: map[string][]entry{}, wildcard: map[string][]entry{}}
 	for _, c := range certs {
-		e := entry{cert: &c.Certificate, kind: kindOf(c)}
-		for _, name := range c.Leaf.DNSNames {
+		e := entry{cert: &c.Certificate, kind: c.kind, until: c.NotAfter}
+		for _, name := range c.Names {
 			name = strings.ToLower(strings.TrimSuffix(name, "."))
 			if parent, ok := strings.CutPrefix(name, "*."); ok {
 				s.wildcard[parent] = append(s.wildcard[parent], e)
@@ -110,11 +113,11 @@ func better(a, b entry) int {
 		}
 		return -1
 	}
-	return b.cert.Leaf.NotAfter.Compare(a.cert.Leaf.NotAfter)
+	return b.until.Compare(a.until)
 }
 
-func kindOf(c *Certificate) kind {
-	switch key := c.Leaf.PublicKey.(type) {
+func kindOf(leaf *x509.Certificate) kind {
+	switch key := leaf.PublicKey.(type) {
 	case *rsa.PublicKey:
 		return kindRSA
 	case ed25519.PublicKey:
