@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -121,7 +123,7 @@ func (d *decoder) redirects(t table) []Redirect {
 		default:
 			d.problem(t.pos("status"), "write 308 or 307, which keep the method, or 301, 302, 303", "status is %d", r.Status)
 		}
-		if v := t.get("to"); v != nil && v.kind == kindString {
+		if v := t.get("to"); v != nil && v.kind == kindString && t.get("path") != nil {
 			if err := checkTarget(r); err != nil {
 				text, hint := textAndHint(err)
 				d.problem(v.pos(), hint, "to: %s", text)
@@ -145,6 +147,9 @@ func checkTarget(r Redirect) error {
 	case strings.Contains(to, "*"):
 		return complain(`the rest of path is kept by "/**" at the end of both`, "%q has a *", r.To)
 	case u.Scheme == "" && u.Host == "" && (strings.HasPrefix(to, "/") || rest && to == ""):
+		if matchPath(r.Path, cmp.Or(u.Path, "/")) {
+			return complain("send it to a path that path does not match", "%q matches path %q, which would send it there again", r.To, r.Path)
+		}
 		return nil
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil:
 		return nil
@@ -191,6 +196,17 @@ func checkPathPattern(s string) error {
 		}
 	}
 	return nil
+}
+
+// matchPath says that pattern, which begins with a slash, stands for path. Letters match
+// in either case.
+func matchPath(pattern, path string) bool {
+	pattern, rest := strings.CutSuffix(pattern, anyDepth)
+	expr := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, "[^/]*")
+	if rest {
+		expr += "(/.*)?"
+	}
+	return regexp.MustCompile("(?is)^" + expr + "$").MatchString(path)
 }
 
 // checkHTTP holds [routes.http] of r, which is there, against what else it says.

@@ -53,7 +53,7 @@ func TestLoadMissingFile(t *testing.T) {
 
 // TestPositions: what can turn out bad after loading says where it was written.
 func TestPositions(t *testing.T) {
-	write(t, map[string]string{
+	dir := write(t, map[string]string{
 		"etc/snicket.toml": `include = ["conf.d/*.toml"]
 [listeners.https]
 accept_proxy_from = []
@@ -74,6 +74,23 @@ certificates = [
   { key = "../a.key",
     cert = "../a.pem" },
 ]
+client_ca = "../a.pem"
+crl = "../a.pem"
+[routes.http]
+deny = [
+  { path = "/a" },
+]
+redirects = [
+  { path = "/b", to = "/c" },
+]
+[tls]
+ech_keys = [
+  "../a.key",
+]
+[tls.tickets]
+secret_file = "../secret"
+[acme]
+ca = "../a.pem"
 [log]
 access = "x.log"
 `,
@@ -92,8 +109,13 @@ backends = [
 ca = "../../a.pem"
 cert = "../../a.pem"
 `,
-		"a.pem": "", "a.key": "",
+		"a.pem": "", "a.key": "", "secret": strings.Repeat("x", 32),
 	})
+	for _, secret := range []string{"a.key", "secret"} {
+		if err := os.Chmod(filepath.Join(dir, secret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c, problems := config.Load("etc/snicket.toml")
 	if len(problems) > 0 {
 		t.Fatalf("problems %q", texts(problems))
@@ -119,6 +141,16 @@ cert = "../../a.pem"
 		"client certificate":           c.Pools[0].TLS.Certificate.Pos,
 		"pool of a route":              c.Pools[1].Pos,
 		"its backend":                  c.Pools[1].Backends[0].Pos,
+		"policy":                       c.Routes[0].TLS.Policy.Pos,
+		"client ca":                    c.Routes[0].TLS.Policy.ClientCA.Pos,
+		"crl":                          c.Routes[0].TLS.Policy.CRL.Pos,
+		"http":                         c.Routes[0].HTTP.Pos,
+		"deny":                         c.Routes[0].HTTP.Deny[0].Pos,
+		"redirect":                     c.Routes[0].HTTP.Redirects[0].Pos,
+		"ech key":                      c.TLS.ECHKeys[0].Pos,
+		"ticket secret":                c.TLS.Tickets.Secret.Pos,
+		"acme":                         c.ACME.Pos,
+		"acme's ca":                    c.ACME.CA.Pos,
 		"access":                       c.Log.AccessPos,
 	}
 	want := map[string]config.Position{
@@ -138,7 +170,17 @@ cert = "../../a.pem"
 		"client certificate":           {File: web, Line: 14},
 		"pool of a route":              {File: web, Line: 3},
 		"its backend":                  {File: web, Line: 4},
-		"access":                       {File: main, Line: 22},
+		"policy":                       {File: main, Line: 15},
+		"client ca":                    {File: main, Line: 21},
+		"crl":                          {File: main, Line: 22},
+		"http":                         {File: main, Line: 23},
+		"deny":                         {File: main, Line: 25},
+		"redirect":                     {File: main, Line: 28},
+		"ech key":                      {File: main, Line: 32},
+		"ticket secret":                {File: main, Line: 35},
+		"acme":                         {File: main, Line: 36},
+		"acme's ca":                    {File: main, Line: 37},
+		"access":                       {File: main, Line: 39},
 	}
 	for _, what := range slices.Sorted(maps.Keys(want)) {
 		if got[what] != want[what] {
