@@ -42,6 +42,9 @@ func (p *Pool) Release(b *Backend, r Result) {
 	if b.active.Add(-1) < 0 {
 		panic("balancer: backend " + b.id + " released more often than acquired")
 	}
+	if r.Err != nil {
+		b.failed.Add(1)
+	}
 	p.Observe(b, r)
 	// In this order, and in Wait the other way round: either sees the other.
 	if p.queue.length.Load() != 0 {

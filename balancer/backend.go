@@ -81,6 +81,7 @@ type Backend struct {
 	_      [cacheLine]byte
 	active atomic.Int64
 	total  atomic.Uint64
+	failed atomic.Uint64
 	turn   atomic.Uint64
 	timing timing
 	_      [cacheLine]byte
@@ -132,6 +133,9 @@ func (b *Backend) Active() int { return int(b.active.Load()) }
 
 // Total returns how many sessions were ever acquired.
 func (b *Backend) Total() uint64 { return b.total.Load() }
+
+// Failures returns how many sessions were released with an Err.
+func (b *Backend) Failures() uint64 { return b.failed.Load() }
 
 // Latency returns the moving average of dial plus first byte, as of the last
 // sample; 0 without one. Only LeastTime takes samples.

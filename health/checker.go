@@ -197,12 +197,19 @@ type CheckerOptions struct {
 
 	// Seed makes the jitter repeatable. Default a random one.
 	Seed uint64
+
+	// Probed is told of each probe that has ended, how long it took and why it was no
+	// pass; of those that failed by this side's fault, such as EMFILE, it is not. It is
+	// called with a lock of the checker's held: it must not block, nor call the checker.
+	// Default nobody.
+	Probed func(id string, took time.Duration, err error)
 }
 
 // Checker probes targets and reports their transitions. All its methods may be
 // called from any goroutine.
 type Checker struct {
 	report      func(Transition)
+	probed      func(id string, took time.Duration, err error) // may be nil
 	maxInFlight int
 	direct      []attempt  // the scheduler's, for use again
 	connector   *connector // the scheduler's; nil before its first use; written with mu held
@@ -248,6 +255,7 @@ func NewChecker(report func(Transition), o CheckerOptions) *Checker {
 	}
 	return &Checker{
 		report:      report,
+		probed:      o.Probed,
 		maxInFlight: o.MaxInFlight,
 		passive:     make(chan passiveFailure, maxPassive),
 		wake:        make(chan struct{}, 1),

@@ -89,7 +89,7 @@ func (c *Checker) takeDue(ctx context.Context, probes *sync.WaitGroup) []attempt
 		c.probes++
 		t.probe = c.probes
 		c.inFlight++
-		a := attempt{target: t, number: t.probe, direct: t.direct, timeout: t.Options.Timeout}
+		a := attempt{target: t, number: t.probe, direct: t.direct, timeout: t.Options.Timeout, begun: now}
 		if a.direct != nil {
 			c.direct = append(c.direct, a)
 		} else {
@@ -176,6 +176,9 @@ func (c *Checker) settleLocked(ctx context.Context, a attempt, o Observation, er
 		t.cancel = nil
 		t.probe = 0
 		t.status.LastProbe = now
+		if c.probed != nil && !ours(err) {
+			c.probed(t.ID, now.Sub(a.begun), err)
+		}
 		c.judgeLocked(t, now, o, err, false)
 		t.due = later(t.due.Add(c.intervalLocked(t)), now)
 		heap.Push(&c.queue, t)

@@ -36,6 +36,7 @@ type attempt struct {
 	number  uint64
 	direct  *direct
 	timeout time.Duration
+	begun   time.Time
 	err     error // of one that has ended
 }
 
