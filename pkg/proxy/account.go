@@ -127,7 +127,12 @@ func (s *session) account(r *Record) {
 	if s.routeHeld {
 		s.route.Active.Add(-1)
 	}
-	w.countsOf(s.listener.Name)[s.outcome].Add(1)
+	w.countsOf(s.listener.Name).ended[s.outcome].Add(1)
+	if s.route != nil {
+		if c := s.route.Counts.of(w.index); c != nil {
+			c.ended[s.outcome].Add(1)
+		}
+	}
 	if p.o.Access != nil {
 		s.fill(r, at)
 		r.Duration = now - s.accepted

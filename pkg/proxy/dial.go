@@ -170,6 +170,7 @@ func (s *session) connected(ev loop.Events) {
 	w := s.w
 	now := w.l.Clock()
 	s.dialTook = spanOf(now - s.dialed)
+	w.dial.Observe(now - s.dialed)
 	s.timeFirstByte(now)
 	if s.term == nil || s.choice.via.TLS == nil {
 		reached(s.backend, nil)

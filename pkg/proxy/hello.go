@@ -141,7 +141,9 @@ func (s *session) keep(b []byte) {
 
 // took goes on with a whole hello: b holds it, and what came behind it.
 func (s *session) took(h *sni.Hello, b []byte) {
-	s.helloTook = spanOf(s.w.l.Now() - s.accepted)
+	took := s.w.l.Now() - s.accepted
+	s.helloTook = spanOf(took)
+	s.w.hello.Observe(took)
 	s.sni = h.ServerName
 	s.print = s.w.prints.of(h)
 	sni.AppendAlert(s.alertLevel[:0], h, sni.AlertInternalError)

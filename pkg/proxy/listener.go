@@ -220,6 +220,7 @@ func (w *worker) begin(a *acceptor, live *live, fd int, peer netip.AddrPort) {
 	now := w.l.Now()
 	s.socks = a.socks
 	s.listener = a.socks.listener.Load()
+	w.countsOf(s.listener.Name).begun.Add(1)
 	s.accepted, s.stamp = now, now
 	s.peer = peer
 	s.c.fd, s.b.fd = int32(fd), -1

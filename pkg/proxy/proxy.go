@@ -107,7 +107,7 @@ func New(o Options) (*Proxy, error) {
 			return nil, fmt.Errorf("event loop: %w", err)
 		}
 		id := SessionID(binary.BigEndian.Uint16(prefix[:]))<<48 | SessionID(i)<<40
-		p.workers = append(p.workers, newWorker(p, l, id, share(pipeBudget, i, o.Loops)))
+		p.workers = append(p.workers, newWorker(p, i, l, id, share(pipeBudget, i, o.Loops)))
 	}
 	return p, nil
 }
@@ -266,48 +266,3 @@ func (p *Proxy) writeRecords(stop <-chan struct{}, done chan<- struct{}) {
 // recordPause is how long a record waits for its writer at most; a ring of 4096
 // then holds 80,000 sessions a second of its loop.
 const recordPause = 50 * time.Millisecond
-
-// Counters are totals since the start, summed over all loops.
-type Counters struct {
-	// Sessions counts ended sessions by listener and outcome.
-	Sessions map[string][Outcomes]uint64
-	// DroppedRecords counts records that found the log's ring full.
-	DroppedRecords uint64
-	// Caught is the number of bytes read that wait for a receiver now.
-	Caught int64
-	// Hellos is the number of unfinished hellos now.
-	Hellos int64
-	// ClientHandshakes are those with clients of terminated sessions, BackendHandshakes
-	// those with backends of pools that speak TLS.
-	ClientHandshakes, BackendHandshakes Handshakes
-}
-
-// Handshakes counts TLS handshakes that came about: in full, with a certificate and a
-// signature, and resumed from a session before.
-type Handshakes struct{ Full, Resumed uint64 }
-
-func (h *Handshakes) add(c *handshakeCounts) {
-	h.Full += c.full.Load()
-	h.Resumed += c.resumed.Load()
-}
-
-// Counters reads all counters. Those of different loops are of slightly
-// different instants.
-func (p *Proxy) Counters() Counters {
-	c := Counters{Sessions: map[string][Outcomes]uint64{}, Hellos: p.hellos.Load()}
-	for _, w := range p.workers {
-		w.counts.Range(func(name, v any) bool {
-			sum := c.Sessions[name.(string)]
-			for i := range sum {
-				sum[i] += v.(*outcomeCounts)[i].Load()
-			}
-			c.Sessions[name.(string)] = sum
-			return true
-		})
-		c.DroppedRecords += w.records.dropped.Load()
-		c.ClientHandshakes.add(&w.clientTLS)
-		c.BackendHandshakes.add(&w.backendTLS)
-		c.Caught += w.env.Caught() + w.tls.Caught()
-	}
-	return c
-}

@@ -92,6 +92,9 @@ func (c *choice) none(err error) Outcome {
 // take makes b, which is acquired, the session's.
 func (c *choice) take(b *balancer.Backend) *Target {
 	c.s.retries = uint16(min(len(c.pick.Tried), math.MaxUint16))
+	if counter := c.s.pool.Retried; counter != nil && len(c.pick.Tried) > 0 {
+		counter.Add(1)
+	}
 	c.s.backend = b
 	t := b.Value().(*Target)
 	if c.via = c.s.pool; t.Pool != nil {

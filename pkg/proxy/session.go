@@ -251,9 +251,11 @@ func (s *session) rearm(limit time.Duration) {
 }
 
 func (s *session) pump() {
+	in, out := s.relay.Bytes(relay.Client), s.relay.Bytes(relay.Backend)
 	status := s.relay.Pump(s.w.env)
 	if s.relay.Moved() {
 		s.stamp = s.w.l.Now()
+		s.w.countBytes(s.route, s.relay.Bytes(relay.Client)-in, s.relay.Bytes(relay.Backend)-out)
 		if s.awaits && s.relay.Bytes(relay.Backend) > 0 {
 			s.answered()
 		}

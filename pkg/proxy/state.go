@@ -93,6 +93,8 @@ type Route struct {
 	// Active counts the route's sessions. Routes of two States that are the same
 	// route to the operator share it.
 	Active *atomic.Int64
+	// Counts counts what became of them; nil: nothing does.
+	Counts *RouteCounts
 }
 
 // Offer is the set of protocols that a terminated route offers to clients.
@@ -153,6 +155,9 @@ type Pool struct {
 	TLS     *terminate.Backend // nil: plain
 	// Offer is kept by the owner of the probes; nil is OfferNone.
 	Offer *atomic.Int32
+	// Retried counts the backends tried after another has failed, of Pools that are the
+	// same to the operator together. May be nil.
+	Retried *atomic.Uint64
 	// Failed is told of a failed dial that is the backend's fault. It must not
 	// block. May be nil.
 	Failed func(id string, err error)

@@ -83,6 +83,22 @@ func (st *store) put(s *session) {
 	}
 }
 
+// slab calls f with the sessions of the i-th slab, which may be put back meanwhile, and
+// reports whether there may be any behind it.
+func (st *store) slab(i int, f func(*session)) (more bool) {
+	if i >= len(st.slabs) {
+		return false
+	}
+	if sl := st.slabs[i]; sl != nil {
+		for k := range slabSessions {
+			if sl.taken&(1<<k) != 0 {
+				f(&sl.sessions[k])
+			}
+		}
+	}
+	return i+1 < len(st.slabs)
+}
+
 // all are the sessions of the store, which may be put back meanwhile.
 func (st *store) all() iter.Seq[*session] {
 	return func(yield func(*session) bool) {

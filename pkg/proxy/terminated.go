@@ -48,6 +48,8 @@ type terminal struct {
 	far    *tls.Conn      // with the backend; nil: plain
 	relay  terminate.Relay
 
+	counted struct{ in, out uint64 } // for the route
+
 	begun   time.Duration
 	took    time.Duration // the handshake with the client; negative: not done
 	version uint16
@@ -229,6 +231,7 @@ func (t *terminal) greeted(conn *tls.Conn) {
 	s := t.s
 	t.near = conn
 	t.took = s.w.l.Clock() - t.begun
+	s.w.handshake.Observe(t.took)
 	state := conn.ConnectionState()
 	t.version, t.cipher, t.resumed = state.Version, state.CipherSuite, state.DidResume
 	t.alpn = state.NegotiatedProtocol
@@ -318,6 +321,7 @@ func (t *terminal) pump() {
 	s := t.s
 	now := s.w.l.Now()
 	state := t.relay.Pump(now)
+	t.countBytes()
 	if s.awaits && t.relay.Bytes(relay.Backend) > 0 {
 		s.answered()
 	}
@@ -333,6 +337,13 @@ func (t *terminal) pump() {
 	case terminate.Waiting:
 	}
 	t.rearm(now)
+}
+
+// countBytes counts for the route what has passed since it last did.
+func (t *terminal) countBytes() {
+	in, out := t.relay.Bytes(relay.Client), t.relay.Bytes(relay.Backend)
+	t.s.w.countBytes(t.s.route, int64(in-t.counted.in), int64(out-t.counted.out))
+	t.counted.in, t.counted.out = in, out
 }
 
 // rearm sets the timer if it would fire too late. Bytes do not set it back: it
@@ -436,6 +447,7 @@ func (t *terminal) finish(r *Record) {
 		t.wait = nil
 	}
 	if t.stage == inStream {
+		t.countBytes()
 		t.resets.c, t.resets.b = t.relay.Resets()
 		r.BytesIn, r.BytesOut = int64(t.relay.Bytes(relay.Client)), int64(t.relay.Bytes(relay.Backend))
 	}

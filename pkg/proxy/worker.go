@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/snicketlb/snicket/pkg/loop"
@@ -17,11 +16,13 @@ const keepOpenings = 256
 // A worker is what belongs to one loop: its acceptors, its sessions, and what
 // they share. Everything but counts and records is touched on its loop alone.
 type worker struct {
-	p   *Proxy
-	l   *loop.Loop
+	p     *Proxy
+	index int // among the loops
+	l     *loop.Loop
 	env *relay.Env
 	tls *terminate.Env
-	id  SessionID // of the next session
+	first SessionID // that it gave
+	id    SessionID // of the next session
 
 	acceptors []*acceptor
 	full      bool // noted in Proxy.stopped
@@ -42,28 +43,16 @@ type worker struct {
 	turn    sourceTurn
 	records *ring
 	done    chan struct{} // closed when the loop is out
+	counts  sync.Map      // listener name → *listenerCounts; read by any goroutine
+
 	// Handshakes that came about, with clients and with backends.
-	clientTLS, backendTLS handshakeCounts
-	counts                sync.Map // listener name → *outcomeCounts; read by any goroutine
+	clientTLS, backendTLS  handshakeCounts
+	hello, dial, handshake Histogram
 }
 
-// handshakeCounts counts the handshakes of one loop.
-type handshakeCounts struct{ full, resumed atomic.Uint64 }
-
-func (c *handshakeCounts) add(resumed bool) {
-	if resumed {
-		c.resumed.Add(1)
-	} else {
-		c.full.Add(1)
-	}
-}
-
-// outcomeCounts counts the ended sessions of one listener on one loop.
-type outcomeCounts [Outcomes]atomic.Uint64
-
-func newWorker(p *Proxy, l *loop.Loop, id SessionID, pipes int) *worker {
+func newWorker(p *Proxy, index int, l *loop.Loop, id SessionID, pipes int) *worker {
 	w := &worker{
-		p: p, l: l, env: relay.NewEnv(pipes), id: id, records: newRing(), done: make(chan struct{}),
+		p: p, index: index, l: l, env: relay.NewEnv(pipes), first: id, id: id, records: newRing(), done: make(chan struct{}),
 		prints: newFingerprints(p.o.Access != nil), awaited: map[*session]awaited{},
 	}
 	w.parser = w.newParser()
@@ -137,15 +126,6 @@ func (w *worker) giveParser(p *sni.Parser) {
 	if len(w.parsers) < keepParsers {
 		w.parsers = append(w.parsers, p)
 	}
-}
-
-// countsOf is the counters of one listener.
-func (w *worker) countsOf(listener string) *outcomeCounts {
-	if v, ok := w.counts.Load(listener); ok {
-		return v.(*outcomeCounts)
-	}
-	v, _ := w.counts.LoadOrStore(listener, new(outcomeCounts))
-	return v.(*outcomeCounts)
 }
 
 // endMatching ends the sessions that match, with an outcome.

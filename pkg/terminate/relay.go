@@ -174,6 +174,9 @@ func (r *Relay) Cancel(err error, now time.Duration) {
 	r.state = over
 }
 
+// LastByte is when a byte last passed, or the relay began, by the loop's clock.
+func (r *Relay) LastByte() time.Duration { return r.last }
+
 // Bytes returns how many bytes of plain text from s the other side's transport
 // has taken.
 func (r *Relay) Bytes(s relay.Side) uint64 {

@@ -1,0 +1,230 @@
+package proxy
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/snicketlb/snicket/pkg/relay"
+)
+
+// A SessionView is one session as it stands. Strings are immutable; empty and zero
+// values are what has not come to pass.
+type SessionView struct {
+	ID         SessionID
+	Listener   string
+	Client     netip.AddrPort // from an accepted PROXY header, else Peer; invalid: a Unix socket
+	Peer       netip.AddrPort
+	SNI        string
+	ALPN       string // negotiated where terminated, else what the client offered, joined by ","
+	JA4        [36]byte
+	Route      string
+	Mode       Mode
+	Routed     bool // Route and Mode hold
+	Pool       string
+	Backend    string
+	Phase      Phase
+	Age        time.Duration // since accept
+	Idle       time.Duration // since a byte last passed, or since accept
+	BytesIn    int64         // as of Record
+	BytesOut   int64
+	TLSVersion uint16
+	Resumed    bool
+	Retries    int
+}
+
+// Phase is where on its way a session is, as the operator is told.
+type Phase uint8
+
+// The phases, in the order in which a session meets them.
+const (
+	PhaseHello     Phase = iota // reading the PROXY header and the hello
+	PhaseHandshake              // TLS with the client, its wait for a turn included
+	PhaseQueue                  // waiting for a backend with room
+	PhaseDial                   // connecting to a backend, TLS with it included
+	PhaseRelay                  // both sides stand
+	PhaseEnd                    // it is over; the last bytes are on their way
+)
+
+// String is the phase's word.
+func (p Phase) String() string {
+	switch p {
+	case PhaseHello:
+		return "hello"
+	case PhaseHandshake:
+		return "handshake"
+	case PhaseQueue:
+		return "queue"
+	case PhaseDial:
+		return "dial"
+	case PhaseRelay:
+		return "relay"
+	case PhaseEnd:
+		return "end"
+	}
+	return "unknown"
+}
+
+// SessionFilter says which sessions are meant; a zero field asks for nothing.
+type SessionFilter struct {
+	Route, Pool, Backend string
+	Client               netip.Prefix // that holds the client's address
+	IdleOver             time.Duration
+}
+
+// holds reports whether a session is meant.
+func (f *SessionFilter) holds(v *SessionView) bool {
+	switch {
+	case f.Route != "" && (!v.Routed || v.Route != f.Route),
+		f.Pool != "" && v.Pool != f.Pool,
+		f.Backend != "" && v.Backend != f.Backend,
+		f.IdleOver > 0 && v.Idle <= f.IdleOver:
+		return false
+	}
+	return !f.Client.IsValid() || v.Client.IsValid() && f.Client.Contains(v.Client.Addr())
+}
+
+// sliceSlabs is how many slabs a loop looks through at a time for what is no session
+// of its own: 256 sessions, a few microseconds.
+const sliceSlabs = 4
+
+// Sessions returns the sessions of now that the filter means, those of one loop after
+// those of another. Each is as it stood at a moment of its own: loops are asked for
+// slices of 256, and serve between them. The error is that of ctx, and comes with what
+// was seen by then.
+func (p *Proxy) Sessions(ctx context.Context, f SessionFilter) ([]SessionView, error) {
+	var all []SessionView
+	for _, w := range p.workers {
+		err := w.bySlices(ctx, func(from int) bool {
+			more := true
+			for i := range sliceSlabs {
+				if more = w.sessions.slab(from+i, func(s *session) {
+					if v := s.view(); f.holds(&v) {
+						all = append(all, v)
+					}
+				}); !more {
+					break
+				}
+			}
+			return more
+		})
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// bySlices has look called on the loop with the first slab of each slice, until it says
+// that there are no more; between two calls the loop serves.
+func (w *worker) bySlices(ctx context.Context, look func(from int) (more bool)) error {
+	for from := 0; ; from += sliceSlabs {
+		looked := make(chan bool, 1)
+		w.l.Post(func() { looked <- look(from) })
+		select {
+		case more := <-looked:
+			if !more {
+				return nil
+			}
+		case <-w.done:
+			return nil
+		case <-ctx.Done():
+			// look may be running, and what it writes is the caller's.
+			select {
+			case <-looked:
+			case <-w.done:
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// view is the session as it stands.
+func (s *session) view() SessionView {
+	now := s.w.l.Now()
+	v := SessionView{
+		ID: s.id, Listener: s.listener.Name, Client: s.client(), Peer: s.peer, SNI: s.sni,
+		Phase: s.phaseWord(), Age: now - s.accepted, Idle: now - s.stamp, Retries: int(s.retries),
+		BytesIn: s.relay.Bytes(relay.Client), BytesOut: s.relay.Bytes(relay.Backend),
+	}
+	if s.print != nil {
+		v.JA4, v.ALPN = s.print.ja4, s.print.alpn
+	}
+	if s.route != nil {
+		v.Routed, v.Route, v.Mode = true, s.route.Name, s.route.Mode
+	}
+	if s.pool != nil {
+		v.Pool = s.pool.Name
+	}
+	if b := s.backend; b != nil {
+		v.Backend = b.Value().(*Target).Name
+	}
+	if t := s.term; t != nil {
+		v.TLSVersion, v.Resumed = t.version, t.resumed
+		if t.version != 0 {
+			v.ALPN = t.alpn
+		}
+		if t.stage == inStream {
+			v.BytesIn, v.BytesOut = int64(t.relay.Bytes(relay.Client)), int64(t.relay.Bytes(relay.Backend))
+			v.Idle = now - t.relay.LastByte()
+		}
+	}
+	return v
+}
+
+func (s *session) phaseWord() Phase {
+	switch s.phase {
+	case inHello:
+		return PhaseHello
+	case inQueue:
+		return PhaseQueue
+	case inDial:
+		return PhaseDial
+	case inRelay:
+		return PhaseRelay
+	case terminated:
+		switch s.term.stage {
+		case atGate, inClientTLS:
+			return PhaseHandshake
+		case inBackendTLS:
+			return PhaseDial
+		case inStream:
+			return PhaseRelay
+		}
+	case inCut, inLinger:
+	}
+	return PhaseEnd
+}
+
+// Kill ends a session at once, as killed; both sides are reset. It reports whether
+// there was such a session. The error is that of ctx.
+func (p *Proxy) Kill(ctx context.Context, id SessionID) (bool, error) {
+	killed := false
+	for _, w := range p.workers {
+		if w.first>>40 != id>>40 {
+			continue
+		}
+		err := w.bySlices(ctx, func(from int) bool {
+			more := true
+			for i := range sliceSlabs {
+				more = w.sessions.slab(from+i, func(s *session) {
+					if s.id == id {
+						killed = true
+						s.kill(Killed)
+					}
+				})
+				if killed || !more {
+					return false
+				}
+			}
+			return more
+		})
+		if err != nil {
+			return killed, err
+		}
+	}
+	return killed, nil
+}
+
+// Table is the route table in force.
+func (p *Proxy) Table() *Table { return p.live.Load().table }
