@@ -102,6 +102,17 @@ type Changes struct {
 func (r *Registry) Declare(c *config.Config, backends []Backend, at time.Time) Changes {
 	txn := r.db.Txn(true)
 	defer txn.Commit()
+	return declare(txn, c, backends, at)
+}
+
+// Compare is what Declare would change.
+func (r *Registry) Compare(c *config.Config, backends []Backend) Changes {
+	txn := r.db.Txn(true)
+	defer txn.Abort()
+	return declare(txn, c, backends, time.Time{})
+}
+
+func declare(txn *memdb.Txn, c *config.Config, backends []Backend, at time.Time) Changes {
 	var ch Changes
 	before := len(rows[config.Listener](txn, listenerTable))
 	// A route on all listeners, as is the default, stays the same when there is one more.

@@ -10,12 +10,14 @@ import (
 	"github.com/snicketlb/snicket/pkg/config"
 )
 
-// Status is what probes and sessions have shown of one backend. It is comparable.
+// Status is what probes and sessions have shown of one backend, and what an operator
+// wants of it. It is comparable.
 // Each part has one writer, and none touches another's.
 type Status struct {
 	Pool, ID string
 	Probed
 	Ejected Ejected
+	Wished  Wished
 }
 
 // Probed is what the probes of a backend have shown.
@@ -35,6 +37,29 @@ type Probed struct {
 type Ejected struct {
 	Until  time.Time
 	Reason string
+}
+
+// Wish is what an operator wants of a backend, whatever probes say.
+type Wish string
+
+// The wishes.
+const (
+	NoWish    Wish = ""
+	WishDrain Wish = "drain"
+	WishDown  Wish = "down"
+)
+
+// Wished is what an operator wants of a backend. It lasts as long as the backend is
+// declared, over any number of declarations.
+type Wished struct {
+	State Wish
+	Since time.Time // of State; zero: no wish
+	By    string
+	// Weighs says that Weight replaces the declared one.
+	Weighs      bool
+	Weight      int
+	WeightSince time.Time
+	WeightBy    string
 }
 
 // On reports whether the backend is ejected.
@@ -72,10 +97,26 @@ func (r *Registry) Eject(pool, id string, e Ejected) {
 	r.note(pool, id, func(s *Status) { s.Ejected = e })
 }
 
+// Wish has change write what an operator wants of a backend, and reports whether there
+// is such a backend.
+func (r *Registry) Wish(pool, id string, change func(*Wished)) bool {
+	txn := r.db.Txn(true)
+	defer txn.Commit()
+	if must(txn.First(backendTable, "id", pool, id)) == nil {
+		return false
+	}
+	noteIn(txn, pool, id, func(s *Status) { change(&s.Wished) })
+	return true
+}
+
 // note has change write a part of a backend's status.
 func (r *Registry) note(pool, id string, change func(*Status)) {
 	txn := r.db.Txn(true)
 	defer txn.Commit()
+	noteIn(txn, pool, id, change)
+}
+
+func noteIn(txn *memdb.Txn, pool, id string, change func(*Status)) {
 	s := Status{Pool: pool, ID: id}
 	if row := must(txn.First(statusTable, "id", pool, id)); row != nil {
 		s = *row.(*Status)
@@ -89,7 +130,7 @@ func (r *Registry) note(pool, id string, change func(*Status)) {
 func setStatus(txn *memdb.Txn, s Status) {
 	row := must(txn.First(poolTable, "id", s.Pool))
 	if row == nil || must(txn.First(backendTable, "id", s.Pool, s.ID)) == nil {
-		s.Probed, s.Ejected = Probed{}, Ejected{}
+		s.Probed, s.Ejected, s.Wished = Probed{}, Ejected{}, Wished{}
 	} else {
 		pool := row.(*config.Pool)
 		if !pool.Health.Enabled {
