@@ -178,9 +178,11 @@ func withoutBrackets(s string) (netip.AddrPort, bool) {
 
 // private says that bytes to a stay on this machine or in its own network, as far as
 // the address tells. A name tells nothing.
-func (a Address) private() bool {
-	ip := a.AddrPort.Addr()
-	return a.Kind != AddressIP || ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast()
+func (a Address) private() bool { return a.Kind != AddressIP || private(a.AddrPort.Addr()) }
+
+// private says that ip belongs to this machine or to its own network.
+func private(ip netip.Addr) bool {
+	return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast()
 }
 
 func parsePort(s string, least int) (uint16, error) {

@@ -32,6 +32,7 @@ type Config struct {
 	ACME      ACME
 	Timeouts  Timeouts
 	Limits    Limits
+	Admin     Admin
 	Log       Log
 	// Files are the paths read, the main one first, as Positions name them.
 	Files []string
@@ -334,7 +335,7 @@ type TLS struct {
 	Tickets    Tickets
 }
 
-// Timeouts of every session. All are above zero but Drain, which may be zero.
+// Timeouts of every session. All are above zero but the last two, which may be zero.
 type Timeouts struct {
 	Hello     time.Duration // accept to complete ClientHello, PROXY header included
 	Handshake time.Duration // TLS handshake with the client, and with a re-encrypted backend
@@ -343,6 +344,9 @@ type Timeouts struct {
 	Keepalive time.Duration // TCP keepalive on both sides; whole seconds
 	Unacked   time.Duration // TCP_USER_TIMEOUT on both sides; whole milliseconds
 	Drain     time.Duration // on shutdown and for removed listeners and backends
+	// ShutdownDelay is how long a shutdown goes on accepting before the drain, no longer
+	// ready; 0: not at all.
+	ShutdownDelay time.Duration
 }
 
 // Limits bound what clients can make the process hold. Those of the whole process are

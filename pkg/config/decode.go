@@ -22,6 +22,7 @@ func (d *decoder) config(root *value) *Config {
 		ACME:     d.acme(t.sub("acme", acmeTable)),
 		Timeouts: d.timeouts(t.sub("timeouts", timeoutsTable)),
 		Limits:   d.limits(t.sub("limits", limitsTable)),
+		Admin:    d.admin(t.sub("admin", adminTable)),
 		Log:      d.log(t.sub("log", logTable)),
 	}
 	c.Listeners = d.listeners(t)
@@ -58,6 +59,8 @@ func (d *decoder) timeouts(t table) Timeouts {
 		Keepalive: t.duration("keepalive", 30*time.Second, time.Second, mostKeepalive),
 		Unacked:   t.duration("unacked", 2*time.Minute, ms, mostUnacked),
 		Drain:     t.duration("drain", 30*time.Second, 0, maxDuration),
+
+		ShutdownDelay: t.duration("shutdown_delay", 0, 0, maxDuration),
 	}
 }
 

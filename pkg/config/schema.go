@@ -31,6 +31,7 @@ const (
 	externalTable    = "acme.external_account"
 	timeoutsTable    = "timeouts"
 	limitsTable      = "limits"
+	adminTable       = "admin"
 	logTable         = "log"
 )
 
@@ -38,7 +39,7 @@ const (
 func keysOf(table string) []string {
 	switch table {
 	case rootTable:
-		return []string{"include", "listeners", "routes", "pools", "tls", "acme", "timeouts", "limits", "log"}
+		return []string{"include", "listeners", "routes", "pools", "tls", "acme", "timeouts", "limits", "admin", "log"}
 	case listenerTable:
 		return []string{"address", "kind", "accept_proxy_from"}
 	case routeTable:
@@ -89,9 +90,11 @@ func keysOf(table string) []string {
 	case externalTable:
 		return []string{"key_id", "hmac_key"}
 	case timeoutsTable:
-		return []string{"hello", "handshake", "idle", "fin", "keepalive", "unacked", "drain"}
+		return []string{"hello", "handshake", "idle", "fin", "keepalive", "unacked", "drain", "shutdown_delay"}
 	case limitsTable:
 		return []string{"loops", "max_connections", "max_hello", "max_hellos", "max_hellos_per_ip", "max_handshakes", "per_ip_connections", "per_ip_rate", "except"}
+	case adminTable:
+		return []string{"socket", "mode", "group", "address"}
 	case logTable:
 		return []string{"level", "format", "access"}
 	}
@@ -108,7 +111,7 @@ func tables() []string {
 	return []string{
 		rootTable, listenerTable, routeTable, routeTLSTable, httpTable, denyTable, redirectTable, routeTimesTable,
 		poolTable, backendTable, queueTable, poolTLSTable, healthTable, ejectTable, discoverTable,
-		tlsTable, certificateTable, ticketsTable, acmeTable, externalTable, timeoutsTable, limitsTable, logTable,
+		tlsTable, certificateTable, ticketsTable, acmeTable, externalTable, timeoutsTable, limitsTable, adminTable, logTable,
 	}
 }
 

@@ -42,6 +42,7 @@ func settingsChanged(old, now *config.Config) []string {
 	}{
 		{"timeouts", old.Timeouts, now.Timeouts},
 		{"limits", old.Limits, now.Limits},
+		{"admin", placeless(old.Admin), placeless(now.Admin)},
 		{"log", before, after},
 	} {
 		if !reflect.DeepEqual(table.before, table.after) {
@@ -99,4 +100,10 @@ func differenceText(d registry.Difference, changed string) string {
 		parts = append(parts, part.word+": "+strings.Join(rows, ", ")+more)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// placeless is a without where it stands.
+func placeless(a config.Admin) config.Admin {
+	a.Pos, a.GroupPos, a.AddressPos = config.Position{}, config.Position{}, config.Position{}
+	return a
 }
