@@ -53,7 +53,7 @@ func House() map[string]Room {
 	dataPlane := []string{"pkg/proxy", "pkg/relay", "pkg/terminate", "pkg/web", "pkg/proxyheader", "pkg/certs", "pkg/loop"}
 	declared := []string{"pkg/registry", "pkg/discover", "pkg/config", "pkg/watch"}
 	operations := libraries(slices.Concat(declared, dataPlane)...)
-	everything := append(slices.Clone(operations), "health/grpc", "pkg/admin", "pkg/metrics", "pkg/upgrade")
+	everything := append(slices.Clone(operations), "health/grpc", "pkg/admin", "pkg/admin/client", "pkg/metrics", "pkg/upgrade")
 	return map[string]Room{
 		"sni":           {Pure: true},
 		"balancer":      {Pure: true},
@@ -85,11 +85,12 @@ func House() map[string]Room {
 			Own:   libraries("pkg/config", "pkg/registry", "pkg/watch"),
 			Doors: []string{"github.com/miekg/dns"},
 		},
-		"pkg/metrics":     {Own: operations, Doors: []string{"github.com/prometheus/client_golang"}},
-		"pkg/admin":       {Own: operations},
-		"pkg/upgrade":     {Own: operations, Doors: []string{"golang.org/x/sys"}},
-		"pkg/server":      {Own: everything, Doors: []string{"golang.org/x/sys"}},
-		"pkg/server/demo": {Own: append(slices.Clone(everything), "pkg/server")},
+		"pkg/metrics":      {Own: operations, Doors: []string{"github.com/prometheus/client_golang"}},
+		"pkg/admin":        {Own: operations, Doors: []string{"golang.org/x/sys"}},
+		"pkg/admin/client": {Own: []string{"pkg/admin"}},
+		"pkg/upgrade":      {Own: operations, Doors: []string{"golang.org/x/sys"}},
+		"pkg/server":       {Own: everything, Doors: []string{"golang.org/x/sys", "github.com/rogpeppe/go-internal/diff"}},
+		"pkg/server/demo":  {Own: append(slices.Clone(everything), "pkg/server")},
 		"cmd/snicket": {
 			Own:   append(slices.Clone(everything), "pkg/server", "pkg/server/demo"),
 			Doors: []string{"github.com/urfave/cli/v2"},
