@@ -80,7 +80,7 @@ func run(t testing.TB, config string) *balancer {
 func start(t testing.TB, config string) *balancer {
 	t.Helper()
 	file := lab.WriteFile(t, filepath.Join(t.TempDir(), "snicket.toml"), []byte(config))
-	p := lab.Start(t, lab.Command{Path: program(t, "cmd/snicket"), Args: []string{"run", "-c", file}})
+	p := lab.Start(t, lab.Command{Path: program(t, "cmd/snicket"), Args: []string{"run", "-c", file}, Env: []string{"RUNTIME_DIRECTORY=" + filepath.Dir(file)}})
 	return &balancer{Process: p, t: t, file: file}
 }
 

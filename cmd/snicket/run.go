@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/server"
 	"github.com/snicketlb/snicket/pkg/server/demo"
 )
@@ -26,7 +27,10 @@ func runCommand() *cli.Command {
 				return err
 			}
 			path := c.String("config")
-			s, err := server.New(path, server.Options{Stdout: c.App.Writer, Stderr: c.App.ErrWriter})
+			s, err := server.New(path, server.Options{
+				Stdout: c.App.Writer, Stderr: c.App.ErrWriter, Version: buildVersion(),
+				AdminSocket: admin.DefaultSocket(os.Getenv, os.Geteuid()),
+			})
 			if err != nil {
 				return configError(c, path, err)
 			}

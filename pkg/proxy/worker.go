@@ -19,8 +19,8 @@ type worker struct {
 	p     *Proxy
 	index int // among the loops
 	l     *loop.Loop
-	env *relay.Env
-	tls *terminate.Env
+	env   *relay.Env
+	tls   *terminate.Env
 	first SessionID // that it gave
 	id    SessionID // of the next session
 

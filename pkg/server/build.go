@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/snicketlb/snicket/balancer"
+	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/certs"
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/loop"
+	"github.com/snicketlb/snicket/pkg/metrics"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/terminate"
 )
@@ -26,6 +29,7 @@ type plan struct {
 	probes   map[string]probeSecrets // by pool
 	pools    map[string]*proxy.Pool
 	secrets  *secrets
+	admin    admin.Settings
 	aged     config.Problems // those of problems about the age of certificates
 }
 
@@ -36,13 +40,23 @@ type buildOptions struct {
 	serving bool
 	// failed is told of failed dials.
 	failed func(pool, id string, err error)
+	// loops is how many there are; 0: as many as the configuration wants.
+	loops int
+}
+
+// loopsOf is how many loops a start by c has.
+func loopsOf(c *config.Config) int {
+	if c.Limits.Loops > 0 {
+		return c.Limits.Loops
+	}
+	return min(runtime.GOMAXPROCS(0), 256)
 }
 
 // shared is what outlives a reload: the counts of routes, of pools the balancer and the
 // protocols their backends chose, and the keys by which clients resume.
 type shared struct {
 	pools  map[string]*sharedPool
-	routes map[string]*atomic.Int64
+	routes map[string]*sharedRoute
 	// tickets are made anew by each build from those before.
 	tickets *tickets
 }
@@ -50,25 +64,40 @@ type shared struct {
 type sharedPool struct {
 	balancer *balancer.Pool
 	offer    *atomic.Int32
+	retried  *atomic.Uint64
+}
+
+type sharedRoute struct {
+	active *atomic.Int64
+	counts *proxy.RouteCounts // nil: of so many routes none is counted
 }
 
 // take returns what old has for the routes and pools of c, with new parts for the
-// new ones. old is not changed, and may be nil.
-func (old *shared) take(c *config.Config) *shared {
-	s := &shared{pools: map[string]*sharedPool{}, routes: map[string]*atomic.Int64{}}
+// new ones, which count for so many loops. old is not changed, and may be nil.
+func (old *shared) take(c *config.Config, loops int) *shared {
+	s := &shared{pools: map[string]*sharedPool{}, routes: map[string]*sharedRoute{}}
 	for _, p := range c.Pools {
 		if old != nil && old.pools[p.Name] != nil {
 			s.pools[p.Name] = old.pools[p.Name]
 			continue
 		}
-		s.pools[p.Name] = &sharedPool{balancer: balancer.New(p.Name), offer: new(atomic.Int32)}
+		s.pools[p.Name] = &sharedPool{balancer: balancer.New(p.Name), offer: new(atomic.Int32), retried: new(atomic.Uint64)}
 	}
+	counted := len(c.Routes) <= metrics.MostRoutes
 	for _, r := range c.Routes {
+		now := &sharedRoute{}
 		if old != nil && old.routes[r.Name] != nil {
-			s.routes[r.Name] = old.routes[r.Name]
-			continue
+			*now = *old.routes[r.Name]
+		} else {
+			now.active = new(atomic.Int64)
 		}
-		s.routes[r.Name] = new(atomic.Int64)
+		switch {
+		case !counted:
+			now.counts = nil
+		case now.counts == nil:
+			now.counts = proxy.NewRouteCounts(loops)
+		}
+		s.routes[r.Name] = now
 	}
 	return s
 }
@@ -78,7 +107,7 @@ func (old *shared) take(c *config.Config) *shared {
 // if their Err is nil.
 func build(path string, old *shared, o buildOptions) *plan {
 	c, problems := config.Load(path)
-	pl := &plan{config: c, problems: problems, shared: old.take(c)}
+	pl := &plan{config: c, problems: problems, shared: old.take(c, cmp.Or(o.loops, loopsOf(c)))}
 	pl.secrets = newSecrets(time.Now(), pl.problem)
 	b := &builder{plan: pl, failed: o.failed}
 	pl.state = proxy.State{
@@ -93,6 +122,7 @@ func build(path string, old *shared, o buildOptions) *plan {
 	b.tickets(old)
 	b.routes()
 	b.places()
+	pl.admin = b.adminSettings()
 	for _, p := range pl.secrets.aged {
 		p.Warning = o.serving
 		pl.aged = append(pl.aged, p)
@@ -156,7 +186,8 @@ func (b *builder) pools() {
 			Name: p.Name, Balancer: common.balancer, Offer: common.offer,
 			ProxyProtocol: p.ProxyProtocol, TLVs: tlvs(p.ProxyTLVs),
 			DialTimeout: p.DialTimeout, Retries: p.Retries, QueueTimeout: queueTimeout(p), Sources: p.SourceAddresses,
-			Failed: func(id string, err error) { b.failed(p.Name, id, err) },
+			Retried: common.retried,
+			Failed:  func(id string, err error) { b.failed(p.Name, id, err) },
 		}
 		own := probeSecrets{roots: b.secrets.roots(p.Health.CA)}
 		if p.TLS != nil {
@@ -202,11 +233,12 @@ func (b *builder) routes() {
 	common := certs.NewSet(b.secrets.servers(b.config.TLS.Certificates))
 	for i := range b.config.Routes {
 		r := &b.config.Routes[i]
+		shared := b.shared.routes[r.Name]
 		route := &proxy.Route{
 			Name: r.Name, ALPN: r.ALPN, From: r.From, DenyFrom: r.DenyFrom, Listeners: r.Listeners,
 			Mode: modeOf(r.Mode), Pool: b.plan.pools[r.Pool], MaxConnections: r.MaxConnections,
 			Idle: r.Timeouts.Idle, Fin: r.Timeouts.Fin, Handshake: r.Timeouts.Handshake,
-			Active: b.shared.routes[r.Name],
+			Active: shared.active, Counts: shared.counts,
 		}
 		for _, h := range r.Hosts {
 			route.Hosts = append(route.Hosts, h.Pattern)

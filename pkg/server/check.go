@@ -58,12 +58,17 @@ func Explain(path string, q Query) (Explained, error) {
 	for _, l := range pl.state.Listeners {
 		names = append(names, l.Name)
 	}
-	if q.Listener == "" {
-		q.Listener = names[0]
-	}
 	table, err := proxy.NewTable(pl.state.Routes, names)
 	if err != nil {
 		return Explained{}, err
+	}
+	return explain(table, names, pl.state.Routes, q)
+}
+
+// explain answers by a table of routes on the listeners of these names.
+func explain(table *proxy.Table, names []string, routes []*proxy.Route, q Query) (Explained, error) {
+	if q.Listener == "" && len(names) > 0 {
+		q.Listener = names[0]
 	}
 	if !slices.Contains(names, q.Listener) {
 		return Explained{}, &NoListenerError{q.Listener, names}
@@ -72,7 +77,7 @@ func Explain(path string, q Query) (Explained, error) {
 	if e.Pattern != "" {
 		return e, nil
 	}
-	for _, r := range pl.state.Routes {
+	for _, r := range routes {
 		if slices.Contains(r.Listeners, q.Listener) {
 			e.Looked = append(e.Looked, r.Name)
 		}

@@ -7,10 +7,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/proxy"
 )
@@ -25,15 +28,18 @@ const (
 	flushWait = time.Second
 )
 
-// logHandler is a slog.Handler whose level and format follow the configuration.
-// Loggers that [slog.Logger.With] derives keep those of their making.
+// logHandler is a slog.Handler whose level and format follow the configuration. What
+// is worth a line at the default level is an event as well, whatever the level.
 type logHandler struct {
-	w  *outlet
-	to atomic.Pointer[slog.Handler]
+	to     *atomic.Pointer[slog.Handler] // shared by all that derive from one another
+	w      *outlet
+	events *admin.Events
+	attrs  []slog.Attr // of [slog.Logger.With]
+	prefix string      // of [slog.Logger.WithGroup], with its dot
 }
 
-func newLogHandler(w *outlet) *logHandler {
-	h := &logHandler{w: w}
+func newLogHandler(w *outlet, events *admin.Events) *logHandler {
+	h := &logHandler{to: new(atomic.Pointer[slog.Handler]), w: w, events: events}
 	h.configure(&config.Log{Format: "text"})
 	return h
 }
@@ -47,23 +53,61 @@ func (h *logHandler) configure(l *config.Log) {
 	h.to.Store(&next)
 }
 
-func (h *logHandler) current() slog.Handler { return *h.to.Load() }
-
-// Enabled, Handle, WithAttrs and WithGroup are those of the present handler.
+// Enabled implements slog.Handler.
 func (h *logHandler) Enabled(ctx context.Context, l slog.Level) bool {
-	return h.current().Enabled(ctx, l)
+	return l >= slog.LevelInfo || (*h.to.Load()).Enabled(ctx, l)
 }
 
 // Handle implements slog.Handler.
 func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
-	return h.current().Handle(ctx, r)
+	full := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	full.AddAttrs(h.attrs...)
+	r.Attrs(func(a slog.Attr) bool {
+		full.AddAttrs(h.prefixed(a))
+		return true
+	})
+	if r.Level >= slog.LevelInfo {
+		h.events.Add(eventOf(&full))
+	}
+	if to := *h.to.Load(); to.Enabled(ctx, r.Level) {
+		return to.Handle(ctx, full)
+	}
+	return nil
 }
 
 // WithAttrs implements slog.Handler.
-func (h *logHandler) WithAttrs(as []slog.Attr) slog.Handler { return h.current().WithAttrs(as) }
+func (h *logHandler) WithAttrs(as []slog.Attr) slog.Handler {
+	next := *h
+	next.attrs = slices.Clip(next.attrs)
+	for _, a := range as {
+		next.attrs = append(next.attrs, h.prefixed(a))
+	}
+	return &next
+}
 
 // WithGroup implements slog.Handler.
-func (h *logHandler) WithGroup(name string) slog.Handler { return h.current().WithGroup(name) }
+func (h *logHandler) WithGroup(name string) slog.Handler {
+	next := *h
+	if name != "" {
+		next.prefix += name + "."
+	}
+	return &next
+}
+
+func (h *logHandler) prefixed(a slog.Attr) slog.Attr {
+	a.Key = h.prefix + a.Key
+	return a
+}
+
+// eventOf is a line of the log as an event.
+func eventOf(r *slog.Record) admin.Event {
+	e := admin.Event{Time: r.Time, Level: strings.ToLower(r.Level.String()), Message: r.Message, Attrs: []admin.Attribute{}}
+	r.Attrs(func(a slog.Attr) bool {
+		e.Attrs = append(e.Attrs, admin.Attribute{Key: a.Key, Value: a.Value.Resolve().String()})
+		return true
+	})
+	return e
+}
 
 // accessTarget is where records go by one configuration.
 type accessTarget struct {
@@ -149,9 +193,10 @@ type accessLog struct {
 	stdout *outlet
 	on     atomic.Bool
 
-	// The fields below belong to the one reload that there is at a time.
+	// target belongs to the one reload that there is at a time.
 	target accessTarget
-	lost   uint64 // by former targets
+	lost   atomic.Uint64          // by former targets
+	now    atomic.Pointer[outlet] // of target, for those who count; nil: none
 }
 
 func newAccessLog(stdout io.Writer, failed func(error), mended func(lost uint64)) *accessLog {
@@ -183,16 +228,26 @@ func (a *accessLog) redirect(t accessTarget) (former accessTarget) {
 	a.log.Redirect(w, t.format)
 	a.on.Store(t.outlet != nil)
 	former, a.target = a.target, t
+	a.now.Store(t.outlet)
 	return former
 }
 
 // retire ends a former target; it waits for its reader no longer than flushWait.
 func (a *accessLog) retire(former accessTarget) {
-	a.lost += former.end(time.Now().Add(flushWait))
+	a.lost.Add(former.end(time.Now().Add(flushWait)))
 }
 
 // end ends the log and returns how many records were lost in all.
 func (a *accessLog) end(deadline time.Time) uint64 {
-	a.lost += a.redirect(accessTarget{}).end(deadline)
-	return a.lost + a.stdout.end(deadline)
+	a.lost.Add(a.redirect(accessTarget{}).end(deadline))
+	return a.lost.Load() + a.stdout.end(deadline)
+}
+
+// dropped is how many records were lost so far. Any goroutine may ask.
+func (a *accessLog) dropped() uint64 {
+	lost := a.lost.Load() + a.stdout.dropped()
+	if now := a.now.Load(); now != nil && now != a.stdout {
+		lost += now.dropped()
+	}
+	return lost
 }

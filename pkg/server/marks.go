@@ -36,14 +36,53 @@ func (s *Server) balancerOptions(pool *config.Pool) balancer.Options {
 // so that none takes another's back.
 func conditionOf(status *registry.Status) balancer.Condition {
 	return balancer.Condition{
-		ID: status.ID, Down: status.State == health.Down, Draining: drains(status.Agent),
+		ID: status.ID, Down: stateOf(status) == health.Down, Draining: drained(status),
 		Ejected: status.Ejected.On(), Share: share(status.Agent),
 	}
 }
 
 // available reports whether a backend would be used if it were not ejected.
 func available(status *registry.Status) bool {
-	return status.State != health.Down && !drains(status.Agent) && share(status.Agent) > 0
+	return stateOf(status) != health.Down && !drained(status) && share(status.Agent) > 0 && weightWished(status) != 0
+}
+
+// stateOf is what probes say of a backend, or an operator over their heads.
+func stateOf(status *registry.Status) health.State {
+	if status.Wished.State == registry.WishDown {
+		return health.Down
+	}
+	return status.State
+}
+
+// whyDown says why stateOf is Down.
+func whyDown(status *registry.Status) string {
+	if status.Wished.State == registry.WishDown {
+		return wishedBy(status.Wished.By)
+	}
+	return status.Why
+}
+
+// drained reports whether an operator or an agent wishes that no new session comes.
+func drained(status *registry.Status) bool {
+	return status.Wished.State == registry.WishDrain || drains(status.Agent)
+}
+
+// whyDrained says who it is.
+func whyDrained(status *registry.Status) string {
+	if status.Wished.State == registry.WishDrain {
+		return wishedBy(status.Wished.By)
+	}
+	return "agent says " + status.Agent.Wish.String()
+}
+
+func wishedBy(who string) string { return "operator " + who + " wishes it" }
+
+// weightWished is the weight that an operator wishes; negative: the declared one.
+func weightWished(status *registry.Status) int {
+	if status.Wished.Weighs {
+		return status.Wished.Weight
+	}
+	return -1
 }
 
 // drains reports whether an agent wishes that no new session comes.
@@ -65,15 +104,19 @@ type said struct {
 	state   health.State
 	drains  bool
 	share   int
+	weight  int // an operator's; negative: none
 	ejected bool
 }
 
 // tell logs how a backend's status differs from what was last said of it, ends its
 // sessions if it went down and that is wished, and returns what is said now.
 func (s *Server) tell(pool *config.Pool, status *registry.Status, was said) said {
-	now := said{any: true, state: status.State, drains: drains(status.Agent), share: share(status.Agent), ejected: status.Ejected.On()}
+	now := said{
+		any: true, state: stateOf(status), drains: drained(status), share: share(status.Agent),
+		weight: weightWished(status), ejected: status.Ejected.On(),
+	}
 	if !was.any {
-		was.any, was.share = true, 100
+		was.any, was.share, was.weight = true, 100, -1
 	}
 	if now == was {
 		return now
@@ -82,23 +125,33 @@ func (s *Server) tell(pool *config.Pool, status *registry.Status, was said) said
 	if now.state != was.state {
 		switch now.state {
 		case health.Down:
-			log.Warn("backend down", slog.String("why", status.Why))
+			log.Warn("backend down", slog.String("why", whyDown(status)))
 			if pool.OnDown == config.CloseSessions {
 				s.proxy.EndBackend(status.Pool, status.ID, proxy.BackendReset)
 			}
 		case health.Up:
 			log.Info("backend ready")
-		case health.Unknown:
+		case health.Unknown: // an operator had it down, and no probe speaks against it
+			if was.state == health.Down {
+				log.Info("backend ready")
+			}
 		}
 	}
 	switch {
 	case now.drains && !was.drains:
-		log.Info("backend drains", slog.String("why", "agent says "+status.Agent.Wish.String()))
+		log.Info("backend drains", slog.String("why", whyDrained(status)))
 	case was.drains && !now.drains:
 		log.Info("backend drains no more")
 	}
 	if now.share != was.share {
 		log.Info("backend weight", slog.String("share", fmt.Sprintf("%d%%", now.share)), slog.String("why", "agent says so"))
+	}
+	switch {
+	case now.weight == was.weight:
+	case now.weight < 0:
+		log.Info("backend weight", slog.String("weight", "default"), slog.String("why", "no operator wishes another"))
+	default:
+		log.Info("backend weight", slog.Int("weight", now.weight), slog.String("why", wishedBy(status.Wished.WeightBy)))
 	}
 	switch {
 	case now.ejected && !was.ejected:

@@ -158,4 +158,11 @@ func (o *outlet) end(deadline time.Time) uint64 {
 	return o.total + o.lost + o.passing
 }
 
+// dropped is how many lines were lost so far.
+func (o *outlet) dropped() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.total + o.lost
+}
+
 func countLines(b []byte) uint64 { return uint64(bytes.Count(b, []byte{'\n'})) }

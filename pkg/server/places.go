@@ -23,8 +23,11 @@ func (b *builder) places() {
 	}
 	for _, l := range b.config.Listeners {
 		if path := l.Address.Path; path != "" {
-			b.socketPlace(l.Name, path, l.Pos)
+			b.socketPlace(fmt.Sprintf("listener %q", l.Name), path, l.Pos)
 		}
+	}
+	if a := &b.config.Admin; a.Socket != "" && a.Socket != config.AdminOff {
+		b.socketPlace("admin", a.Socket, a.Pos)
 	}
 }
 
@@ -61,20 +64,20 @@ func accessible(path string, how uint32) error {
 	return nil
 }
 
-// socketPlace reports that the socket of a listener cannot be made in path.
-func (b *builder) socketPlace(name, path string, pos config.Position) {
+// socketPlace reports that the socket of whom cannot be made in path.
+func (b *builder) socketPlace(whom, path string, pos config.Position) {
 	p := config.Problem{Pos: pos}
 	info, err := os.Lstat(path)
 	switch {
 	case err == nil && info.Mode().Type() != os.ModeSocket:
-		p.Text = fmt.Sprintf("listener %q: %s is a file that is no socket", name, path)
+		p.Text = fmt.Sprintf("%s: %s is a file that is no socket", whom, path)
 		p.Hint = "name another path, or move the file away: it is not snicket's to replace"
 	default:
 		err := insertable(filepath.Dir(path))
 		if err == nil {
 			return
 		}
-		p.Text = fmt.Sprintf("listener %q: %v", name, err)
+		p.Text = fmt.Sprintf("%s: %v", whom, err)
 		p.Hint = "create the directory, or name another"
 		if errors.Is(err, fs.ErrPermission) {
 			p.Hint = "let the user that runs snicket write into the directory"

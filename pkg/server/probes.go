@@ -21,6 +21,12 @@ import (
 // targetID names a backend to the checker. Names of pools hold no "/".
 func targetID(pool, id string) string { return pool + "/" + id }
 
+// cutTarget takes such a name apart.
+func cutTarget(target string) (pool, id string) {
+	pool, id, _ = strings.Cut(target, "/")
+	return pool, id
+}
+
 // probeTarget is what the checker does with backend b of pool p. generation makes
 // probes begin anew after a reload that may have brought other certificates.
 func probeTarget(p *config.Pool, b *registry.Backend, own probeSecrets, generation uint64) health.Target {
@@ -157,7 +163,7 @@ func (p protocolProber) Probe(ctx context.Context) (health.Observation, error) {
 
 // observe is told of transitions by the checker.
 func (s *Server) observe(t health.Transition) {
-	pool, id, _ := strings.Cut(t.ID, "/")
+	pool, id := cutTarget(t.ID)
 	seen := registry.Probed{State: t.To, Since: t.Since, ALPN: t.Observation.ALPN, Agent: t.Observation.Agent}
 	if t.Err != nil {
 		seen.Why = t.Err.Error()

@@ -156,6 +156,7 @@ func (s *Server) applyStatuses(a *applied, statuses []*registry.Status, all bool
 	a.balancer.SetConditions(conditions)
 	for i := range news {
 		status := &news[i]
+		a.balancer.SetWeight(status.ID, weightWished(status))
 		s.ejector.Backend(a.pool.Name, status.ID).SetReady(available(status))
 		now[status.ID] = s.tell(a.pool, status, a.said[status.ID])
 	}

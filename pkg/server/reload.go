@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/registry"
 )
@@ -16,6 +17,7 @@ type prepared struct {
 	plan   *plan
 	change *proxy.Change
 	access accessTarget
+	admin  *admin.Change
 }
 
 // prepare does what can still fail and touches nothing live.
@@ -29,12 +31,18 @@ func (s *Server) prepare(pl *plan) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
+	operators, err := s.prepareAdmin(pl)
+	if err != nil {
+		access.end(time.Now())
+		return nil, err
+	}
 	change, err := s.proxy.Prepare(pl.state)
 	if err != nil {
+		operators.Abort()
 		access.end(time.Now())
 		return nil, listenProblem(pl.config, err)
 	}
-	return &prepared{plan: pl, change: change, access: access}, nil
+	return &prepared{plan: pl, change: change, access: access, admin: operators}, nil
 }
 
 // lowerTo bounds the sessions by what descriptors allow, and says once how many would
@@ -75,6 +83,7 @@ func (s *Server) commit(r *prepared, seen gathered) (registry.Changes, accessTar
 	s.reconcileLocked(view, false)
 	r.change.Commit()
 	s.reconcileLocked(view, true)
+	r.admin.Commit()
 	return changes, former
 }
 
@@ -82,13 +91,20 @@ func (s *Server) commit(r *prepared, seen gathered) (registry.Changes, accessTar
 // as it is and returns why. When it has returned nil, every new session is served
 // by the new one. Both are logged. It is for a server that runs.
 func (s *Server) Reload(ctx context.Context) error {
+	_, err := s.reloadNow(ctx)
+	return err
+}
+
+// reloadNow is Reload that says what it has done.
+func (s *Server) reloadNow(ctx context.Context) (admin.Reloaded, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	before := s.proxy.Bound()
-	attrs, err := s.reload(ctx)
+	done, attrs, err := s.reload(ctx)
+	s.reloads.count(err)
 	if err != nil {
 		s.log.Error("reload failed", slog.String("problems", problemsText(err)), slog.String("so", "the old configuration runs on"))
-		return err
+		return done, err
 	}
 	for _, b := range s.proxy.Bound() {
 		if !slices.Contains(before, b) {
@@ -96,23 +112,24 @@ func (s *Server) Reload(ctx context.Context) error {
 		}
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "reload done", attrs...)
-	return nil
+	return done, nil
 }
 
-// reload returns what has changed, for the log.
-func (s *Server) reload(ctx context.Context) ([]slog.Attr, error) {
+// reload returns what has changed, in words, and for the log.
+func (s *Server) reload(ctx context.Context) (done admin.Reloaded, attrs []slog.Attr, err error) {
 	s.mu.Lock()
 	old := s.plan
 	s.mu.Unlock()
 	pl := s.build(old.shared)
 	if pl.problems.Err() != nil {
-		return nil, &ConfigError{pl.problems}
+		return done, nil, &ConfigError{pl.problems}
 	}
 	seen := s.gather(ctx, pl.config)
 	ready, err := s.prepare(pl)
 	if err != nil {
-		return nil, err
+		return done, nil, err
 	}
+	sessions := old.shared.sessionsOf()
 	changes, former := s.commit(ready, seen)
 	s.access.retire(former)
 	select {
@@ -123,5 +140,8 @@ func (s *Server) reload(ctx context.Context) ([]slog.Attr, error) {
 	if want := pl.config.Limits.Loops; want != old.config.Limits.Loops && want != 0 && want != s.loops {
 		s.log.Warn("loops stay as they are until a restart", slog.Int("loops", s.loops), slog.Int("configured", want))
 	}
-	return append([]slog.Attr{slog.Uint64("generation", changes.Generation)}, changedAttrs(old, pl, changes)...), nil
+	done = admin.Reloaded{
+		Generation: changes.Generation, Changes: changedWords(old, pl, changes, sessions), Warnings: texts(pl.problems.Warnings()),
+	}
+	return done, append([]slog.Attr{slog.Uint64("generation", changes.Generation)}, changedAttrs(old, pl, changes)...), nil
 }

@@ -23,7 +23,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -45,6 +44,11 @@ type Options struct {
 	Lookup Lookup
 	// ResolveEvery is how often they are resolved anew. Default 10 s.
 	ResolveEvery time.Duration
+	// Version is what runs, for metrics and the admin API.
+	Version string
+	// AdminSocket is the path of the admin socket where the configuration names none;
+	// empty: then there is none.
+	AdminSocket string
 	// Ready is called by Run once all listeners listen, with their addresses. May be
 	// nil.
 	Ready func([]proxy.Bound)
@@ -52,13 +56,14 @@ type Options struct {
 
 // Server is a balancer that runs by one configuration file.
 type Server struct {
-	path     string
-	o        Options
-	stderr   *outlet
-	handler  *logHandler
-	log      *slog.Logger
-	access   *accessLog
-	loops    int
+	path    string
+	o       Options
+	stderr  *outlet
+	handler *logHandler
+	log     *slog.Logger
+	access  *accessLog
+	loops   int
+	operation
 	registry *registry.Registry
 	checker  *health.Checker
 	ejector  *health.Ejector
@@ -96,10 +101,10 @@ func New(path string, o Options) (*Server, error) {
 		o.Lookup = systemLookup
 	}
 	s := &Server{
-		path: path, o: o, stderr: newOutlet(o.Stderr, logRoom, false), registry: registry.New(),
+		path: path, o: o, operation: newOperation(), stderr: newOutlet(o.Stderr, logRoom, false), registry: registry.New(),
 		names: map[string]answer{}, found: map[string]discovered{}, unnamed: make(chan struct{}, 1), hostsDue: make(chan struct{}, 1), secretsDue: make(chan struct{}, 1), applied: map[string]*applied{}, ending: map[string]*time.Timer{},
 	}
-	s.handler = newLogHandler(s.stderr)
+	s.handler = newLogHandler(s.stderr, s.events)
 	s.log = slog.New(s.handler)
 	s.stderr.mended = func(lost uint64) { s.log.Warn("log lines were lost", slog.Uint64("lost", lost)) }
 	s.access = newAccessLog(
@@ -107,23 +112,21 @@ func New(path string, o Options) (*Server, error) {
 		func(err error) { s.log.Error("access log loses records", slog.Any("error", err)) },
 		func(lost uint64) { s.log.Warn("access log is written again", slog.Uint64("lost", lost)) },
 	)
-	s.checker = health.NewChecker(s.observe, health.CheckerOptions{})
+	s.checker = health.NewChecker(s.observe, health.CheckerOptions{Probed: s.probeCounts.probed})
 	s.ejector = health.NewEjector(s.ejected)
 	s.sources = discover.NewGroup(s.discovered)
 	s.plan = s.build(nil)
 	if s.plan.problems.Err() != nil {
 		return nil, &ConfigError{s.plan.problems}
 	}
-	s.loops = s.plan.config.Limits.Loops
-	if s.loops == 0 {
-		s.loops = min(runtime.GOMAXPROCS(0), 256)
-	}
+	s.loops = loopsOf(s.plan.config)
+	s.admin = s.newAdmin()
 	return s, nil
 }
 
 func (s *Server) build(old *shared) *plan {
 	failed := func(pool, id string, err error) { s.checker.Failed(targetID(pool, id), err) }
-	return build(s.path, old, buildOptions{serving: true, failed: failed})
+	return build(s.path, old, buildOptions{serving: true, failed: failed, loops: s.loops})
 }
 
 // Loops is the number of event loops Run will have. Each holds a thread, so the
@@ -142,7 +145,7 @@ func (s *Server) Loops() int { return s.loops }
 func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 	s.handler.configure(&s.plan.config.Log)
 	p, err := proxy.New(proxy.Options{
-		Loops: s.loops, Log: s.log, Access: s.access.write, Flush: s.access.log.Flush,
+		Loops: s.loops, Log: s.log, Access: s.record, Flush: s.access.log.Flush,
 	})
 	if err != nil {
 		return err
@@ -150,7 +153,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 	s.proxy = p
 	var startErr error
 	err = runAll(
-		ctx, p.Run,
+		ctx, p.Run, s.admin.Run,
 		func(ctx context.Context) error {
 			if startErr = s.start(ctx); startErr != nil {
 				return startErr
@@ -215,6 +218,7 @@ func (s *Server) start(ctx context.Context) error {
 		s.log.Info("listening", slog.String("listener", b.Listener), slog.String("address", b.Address))
 	}
 	s.warn(pl, nil)
+	s.phase.set(running)
 	s.log.Info("ready", slog.Int("loops", s.loops), slog.Int("routes", len(pl.config.Routes)), slog.Int("pools", len(pl.config.Pools)))
 	if s.o.Ready != nil {
 		s.o.Ready(bound)
@@ -254,11 +258,44 @@ func (s *Server) obey(ctx context.Context, signals <-chan os.Signal) error {
 	}
 }
 
+// record takes the record of each session that has ended.
+func (s *Server) record(r *proxy.Record) {
+	s.refusals.add(r)
+	s.access.write(r)
+}
+
+// delay goes on as before, but for not being ready, for d; false: a further signal asks
+// for an end at once.
+func (s *Server) delay(ctx context.Context, d time.Duration, sig os.Signal, signals <-chan os.Signal) bool {
+	s.phase.set(stopping)
+	s.log.Info("stopping", slog.String("signal", sig.String()), slog.String("shutdown_delay", d.String()))
+	over := time.NewTimer(d)
+	defer over.Stop()
+	for {
+		select {
+		case <-over.C:
+			return true
+		case <-ctx.Done():
+			return true
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				s.log.Warn("ending at once", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()))
+				return false
+			}
+			s.log.Warn("no reload while stopping")
+		}
+	}
+}
+
 // drain waits for sessions to end: until the drain timeout, or a further signal.
 func (s *Server) drain(ctx context.Context, sig os.Signal, signals <-chan os.Signal) {
 	s.mu.Lock()
-	wait := s.plan.config.Timeouts.Drain
+	wait, delay := s.plan.config.Timeouts.Drain, s.plan.config.Timeouts.ShutdownDelay
 	s.mu.Unlock()
+	if delay > 0 && !s.delay(ctx, delay, sig, signals) {
+		wait = 0
+	}
+	s.phase.set(draining)
 	s.draining, s.drained = true, drainedSessions(s.proxy.Counters())
 	s.log.Info("draining", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()), slog.String("timeout", wait.String()))
 	ctx, cancel := context.WithTimeout(ctx, wait)

@@ -20,6 +20,7 @@ import (
 	"text/template"
 
 	"github.com/snicketlb/snicket/pkg/certs"
+	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/server"
 )
@@ -164,6 +165,9 @@ certificates = ["snicket.pem"]
 [limits]
 max_connections = 1000
 
+[admin]
+socket = "{{.Socket}}"
+
 [log]
 level = "warn"
 `
@@ -185,7 +189,7 @@ func (s *stage) build() (err error) {
 	if err := writePair(filepath.Join(s.dir, "snicket"), own); err != nil {
 		return err
 	}
-	values := struct{ Listen, Pass, Term, Both string }{Listen: freeAddress()}
+	values := struct{ Listen, Pass, Term, Both, Socket string }{Listen: freeAddress(), Socket: s.socket()}
 	for _, b := range []struct {
 		name, certificate string // "": plain
 		address           *string
@@ -208,6 +212,15 @@ func (s *stage) build() (err error) {
 		return err
 	}
 	return t.Execute(f, values)
+}
+
+// socket is where the balancer can be looked at, if the name fits.
+func (s *stage) socket() string {
+	const most = 107 // unix(7)
+	if path := filepath.Join(s.dir, "admin.sock"); len(path) <= most {
+		return path
+	}
+	return config.AdminOff
 }
 
 func (s *stage) caFile() string { return filepath.Join(s.dir, "ca.pem") }
