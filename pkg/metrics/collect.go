@@ -104,6 +104,17 @@ func (s *Snapshot) durations(out chan<- prometheus.Metric) {
 	out <- histogram(desc("handshake_duration_seconds", "TLS with clients of terminated routes, the wait for a turn included."), s.Counters.Handshake)
 }
 
+func (s *Snapshot) handshakes(out chan<- prometheus.Metric) {
+	total := counter(out, "handshakes_total", "TLS handshakes that came about, with clients and with backends.", "side", "kind")
+	for _, h := range []struct {
+		side string
+		n    proxy.Handshakes
+	}{{"client", s.Counters.ClientHandshakes}, {"backend", s.Counters.BackendHandshakes}} {
+		total.send(float64(h.n.Full), h.side, "full")
+		total.send(float64(h.n.Resumed), h.side, "resumed")
+	}
+}
+
 func histogram(d *prometheus.Desc, v proxy.Durations, labels ...string) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(v.Below))
 	for i, bound := range proxy.DurationBounds() {

@@ -114,5 +114,6 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s.routes(out)
 	s.pools(out)
 	s.durations(out)
+	s.handshakes(out)
 	s.process(out)
 }

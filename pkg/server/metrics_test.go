@@ -94,6 +94,8 @@ func TestMetrics(t *testing.T) {
 		`snicket_route_bytes_total{direction="in",route="term"}`: 4, `snicket_route_bytes_total{direction="out",route="term"}`: 4,
 		`snicket_hello_duration_seconds_count`: 2, `snicket_dial_duration_seconds_count`: 2, `snicket_handshake_duration_seconds_count`: 1,
 		`snicket_handshake_duration_seconds_bucket{le="+Inf"}`: 1,
+		`snicket_handshakes_total{kind="full",side="client"}`:  1, `snicket_handshakes_total{kind="resumed",side="client"}`: 0,
+		`snicket_handshakes_total{kind="full",side="backend"}`: 0,
 	})
 	if in := during[`snicket_route_bytes_total{direction="in",route="shop"}`]; in < 100 {
 		t.Errorf("got %v bytes in while the session lasts, want its hello and more", in)
