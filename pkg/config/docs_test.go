@@ -101,16 +101,20 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// filesOfExamples returns a directory with every file that examples name.
+// filesOfExamples returns a directory with every file that examples name, each long
+// enough to be a secret.
 func filesOfExamples(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"www.pem", "www.key", "internal-ca.pem", "snicket.pem", "snicket.key", "certs/www.pem", "certs/www.key", "backends.json"} {
+	for _, name := range []string{
+		"www.pem", "www.key", "certs/www.pem", "certs/www.key", "internal-ca.pem", "snicket.pem", "snicket.key",
+		"clients.pem", "clients.crl", "ech/key.pem", "ticket.secret", "backends.json",
+	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
+		if err := os.WriteFile(path, make([]byte, 48), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
