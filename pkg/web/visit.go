@@ -68,22 +68,26 @@ func (v *visit) serve(ctx context.Context, l limits) Result {
 		p.SetHTTP1(true)
 	}
 	v.server.Protocols = &p
-	stop := context.AfterFunc(ctx, v.drain)
-	defer stop()
 	_ = v.server.Serve(&once{conn: &conn{Conn: v.client.Conn, client: v.client}}) // ends at once, with the only connection taken
+	stop := context.AfterFunc(ctx, v.drain)                                       // not before, or the connection would not be
+	defer stop()
 	<-v.over
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return Result{Requests: int(v.requests.Load()), Retries: int(v.retries.Load()), Err: v.err}
 }
 
-// drain takes no further request. Shutdown looks for an idle connection once, and does
-// not wait. One that is new is none: its client was promised an answer, and has as long
-// to ask as for any header.
+// drain takes no further request. A connection that is new is asked for its first one
+// still, since its client was promised an answer, and has as long to say it as any.
 func (v *visit) drain() {
+	if !v.server.Protocols.UnencryptedHTTP2() {
+		// Not Shutdown, which drops a request whose header is being read.
+		v.server.SetKeepAlivesEnabled(false)
+		return
+	}
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = v.server.Shutdown(done)
+	_ = v.server.Shutdown(done) // sends GOAWAY, and does not wait
 }
 
 // note follows the state of the connection.
