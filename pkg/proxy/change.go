@@ -27,7 +27,7 @@ type Change struct {
 // without listening. An error names the listener at fault, and leaves nothing
 // behind.
 func (p *Proxy) Prepare(s State) (*Change, error) {
-	c := &Change{p: p, live: &live{timeouts: s.Timeouts, limits: &s.Limits, challengeOpen: s.ChallengeOpen, listeners: map[string]*Listener{}}}
+	c := &Change{p: p, live: newLive(&s)}
 	names := make([]string, 0, len(s.Listeners))
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
@@ -97,7 +97,8 @@ func (c *Change) Abort() {
 
 // Commit puts the State into force: once it has returned, every new connection
 // is served by it. Listeners that are no more accept what had already come, and
-// what is left of their sessions ends, as drained, after the drain timeout.
+// what is left of their sessions ends, as drained, after the drain timeout. Clients
+// whose Site or Plain is no more are asked to come again for their next request.
 func (c *Change) Commit() {
 	p := c.p
 	for _, s := range c.added {
@@ -134,6 +135,13 @@ func (c *Change) Commit() {
 		s.users.Store(int32(len(p.workers)))
 		for i, w := range p.workers {
 			w.l.Post(func() { w.adopt(s, s.fds[i]) })
+		}
+	}
+	if old.outdated(c.live) {
+		for _, w := range p.workers {
+			w.l.Post(func() {
+				w.windDown(func(s *session) bool { return !s.term.guest.sorry && !c.live.servers[s.term.guest.by] })
+			})
 		}
 	}
 	p.mu.Unlock()

@@ -34,7 +34,7 @@ func (s *session) dialNext() {
 			s.enqueue()
 			return
 		default:
-			s.refuse(outcome, s.choice.err.Error())
+			s.unserved(outcome)
 			return
 		}
 		if err := s.dial(target); err == nil || !s.tryNext(err) {
@@ -181,11 +181,11 @@ func (s *session) connected(ev loop.Events) {
 	}
 	first, size := s.peek.buf, 0
 	if s.choice.via.ProxyProtocol != 0 {
-		out := s.proxyHeader()
-		if s.choice.via.TLVs.ALPN && !strings.Contains(s.print.alpn, ",") {
-			out.ALPN = s.print.alpn
+		c := s.caller()
+		if !strings.Contains(s.print.alpn, ",") {
+			c.alpn = s.print.alpn
 		}
-		header, err := proxyheader.Append(w.header[:0], out)
+		header, err := proxyheader.Append(w.header[:0], s.choice.via.header(&c))
 		if err != nil {
 			s.refuse(Internal, err.Error())
 			return
@@ -197,26 +197,6 @@ func (s *session) connected(ev loop.Events) {
 	}
 	s.peek.buf = nil
 	s.relayed(first, size, ev)
-}
-
-// proxyHeader is what the backend is told of the client, whatever the mode. The
-// destination is the address that the client connected to.
-func (s *session) proxyHeader() proxyheader.Out {
-	out := proxyheader.Out{Version: s.choice.via.ProxyProtocol, Source: s.client()}
-	if s.proxied != nil {
-		out.Destination = s.proxied.local
-	}
-	if !out.Destination.IsValid() && out.Source.IsValid() {
-		out.Destination = loop.LocalAddr(int(s.c.fd))
-	}
-	if s.choice.via.TLVs.Authority {
-		out.Authority = s.sni
-	}
-	if s.choice.via.TLVs.UniqueID {
-		out.UniqueID = s.id.Append(nil)
-	}
-	out.CRC32C = s.choice.via.TLVs.CRC32C
-	return out
 }
 
 // clientWhileDialing notes a client that goes away before its backend is there.

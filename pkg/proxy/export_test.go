@@ -38,8 +38,11 @@ func (p *Proxy) Held() map[string]int {
 		done := make(chan struct{})
 		w.l.Post(func() {
 			defer close(done)
-			for range w.sessions.all() {
+			for s := range w.sessions.all() {
 				held["sessions"]++
+				if s.away() {
+					held["guests"]++
+				}
 			}
 			for q := w.lingers.oldest; q != nil; q = q.newer {
 				held["lingering"]++
@@ -52,6 +55,9 @@ func (p *Proxy) Held() map[string]int {
 		<-done
 	}
 	held["active"], held["hellos"] = int(p.active.Load()), int(p.hellos.Load())
+	p.backends.mu.Lock()
+	held["backends with connections"] = len(p.backends.open)
+	p.backends.mu.Unlock()
 	p.gate.mu.Lock()
 	defer p.gate.mu.Unlock()
 	held["inside the gate"], held["before it"] = p.gate.inside, p.gate.waiting.Len()

@@ -361,3 +361,9 @@ func (h *harness) refusedAtOnce() {
 	_ = c.SetDeadline(time.Now().Add(lab.Patience))
 	reset(h.t, c)
 }
+
+// dialContext connects to the listener, whatever the address.
+func (h *harness) dialContext(ctx context.Context, network, _ string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, h.addr)
+}

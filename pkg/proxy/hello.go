@@ -29,9 +29,12 @@ func (s *session) readHello() {
 			return
 		}
 		s.gotBytes = true
-		hello, out, err := s.examine(b)
-		switch {
-		case err != nil:
+		said, out, err := s.settleHeader(b)
+		var hello *sni.Hello
+		if said && s.listener.Plain == nil {
+			hello, out, err = s.examine(b)
+		}
+		if err != nil {
 			s.refuse(out, err.Error())
 			return
 		}
@@ -39,8 +42,12 @@ func (s *session) readHello() {
 		if drained {
 			s.events = 0
 		}
-		if hello != nil {
+		switch {
+		case hello != nil:
 			s.took(hello, b)
+			return
+		case said && s.listener.Plain != nil:
+			s.tookPlain(b)
 			return
 		}
 		s.keep(b)
@@ -70,16 +77,17 @@ func (s *session) readMore() (b []byte, n, room int, errno unix.Errno) {
 	return p.buf, n, room, errno
 }
 
-// examine looks for the PROXY header and the hello in all bytes so far. No hello
-// and no error say that more must come; an error comes with its outcome.
-func (s *session) examine(b []byte) (*sni.Hello, Outcome, error) {
+// settleHeader looks for the PROXY header, which must come or must not, in all bytes
+// so far. It reports whether there is something behind it; an error comes with its
+// outcome.
+func (s *session) settleHeader(b []byte) (said bool, o Outcome, err error) {
 	if s.wantHeader {
 		h, n, err := proxyheader.Parse(b)
 		if errors.Is(err, proxyheader.ErrMore) {
-			return nil, OK, nil
+			return false, OK, nil
 		}
 		if err != nil {
-			return nil, BadProxyHeader, err
+			return false, BadProxyHeader, err
 		}
 		s.wantHeader = false
 		s.header = n
@@ -87,18 +95,24 @@ func (s *session) examine(b []byte) (*sni.Hello, Outcome, error) {
 			s.proxied = &proxied{client: h.Source, local: h.Destination}
 		}
 		if out := s.admit(); out != OK {
-			return nil, out, errPerIP
+			return false, out, errPerIP
 		}
 	}
 	if len(b) == s.header {
-		return nil, OK, nil
+		return false, OK, nil
 	}
 	if s.header == 0 && proxyheader.Maybe(b) {
 		if len(b) < signature && b[0] != 'P' || len(b) < len("PROXY ") {
-			return nil, OK, nil
+			return false, OK, nil
 		}
-		return nil, BadProxyHeader, errUnwantedHeader
+		return false, BadProxyHeader, errUnwantedHeader
 	}
+	return true, OK, nil
+}
+
+// examine looks for the hello behind the PROXY header. No hello and no error say that
+// more must come; an error comes with its outcome.
+func (s *session) examine(b []byte) (*sni.Hello, Outcome, error) {
 	hello, err := s.parser().Parse(b[s.header:])
 	switch {
 	case err == nil:
@@ -183,6 +197,24 @@ func (s *session) routed() {
 		return
 	}
 	s.pick()
+}
+
+// tookPlain goes on with a client of an http listener that has begun to speak: b
+// holds what it has said. The listener is that of now, as a hello meets the table of
+// now.
+func (s *session) tookPlain(b []byte) {
+	if s.limited != OK { // by no hello could it turn out to be spared
+		s.refuse(s.limited, errPerIP.Error())
+		return
+	}
+	if l := s.w.p.live.Load().listeners[s.socks.address]; l != nil && l.Plain != nil {
+		s.listener = l
+	}
+	said := append([]byte(nil), b[s.header:]...)
+	s.releaseHello()
+	s.phase = terminated
+	s.term = &terminal{s: s, took: -1}
+	s.handOver(s.listener.Plain, said)
 }
 
 // leftEarly ends a session whose client went away before its hello was whole.

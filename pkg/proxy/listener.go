@@ -67,6 +67,7 @@ func (w *worker) retire(s *sockets, drain time.Duration) {
 		}
 		break
 	}
+	w.windDown(func(x *session) bool { return x.socks == s })
 	if s.users.Add(-1) == 0 {
 		if s.shared {
 			loop.Close(s.fds[0])

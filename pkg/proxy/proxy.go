@@ -59,7 +59,9 @@ type Proxy struct {
 	running  atomic.Bool
 	empty    chan struct{} // a token when the last session of a drain has ended
 
-	offloaded sync.WaitGroup // goroutines that work for a loop
+	offloaded sync.WaitGroup // goroutines that work for a loop, or serve its sessions
+
+	backends backendConns // that requests are sent on
 
 	mu      sync.Mutex // guards the fields below
 	stopped []*worker  // loops that found the process full
@@ -74,8 +76,35 @@ type live struct {
 	timeouts  Timeouts
 	limits    *Limits              // apart: sessions keep them, and must not keep the table with them
 	listeners map[string]*Listener // by Text
+	servers   map[server]bool      // of HTTP
 
 	challengeOpen func() bool // may be nil
+}
+
+// newLive is s but for its table and listeners.
+func newLive(s *State) *live {
+	l := &live{timeouts: s.Timeouts, limits: &s.Limits, listeners: map[string]*Listener{}, servers: map[server]bool{}, challengeOpen: s.ChallengeOpen}
+	for _, r := range s.Routes {
+		if r.Site != nil {
+			l.servers[r.Site] = true
+		}
+	}
+	for i := range s.Listeners {
+		if plain := s.Listeners[i].Plain; plain != nil {
+			l.servers[plain] = true
+		}
+	}
+	return l
+}
+
+// outdated reports whether a server of HTTP is no more in now.
+func (l *live) outdated(now *live) bool {
+	for by := range l.servers {
+		if !now.servers[by] {
+			return true
+		}
+	}
+	return false
 }
 
 // New makes a Proxy that accepts nothing until a State is committed.
@@ -91,6 +120,7 @@ func New(o Options) (*Proxy, error) {
 		empty:   make(chan struct{}, 1),
 		sockets: map[string]*sockets{},
 	}
+	p.backends.open = map[backendKey]map[*backendConn]struct{}{}
 	table, err := NewTable(nil, nil)
 	if err != nil {
 		return nil, err
@@ -181,11 +211,13 @@ func (p *Proxy) endAll() { p.end(func(*session) bool { return true }, Drained) }
 
 // EndBackend ends the sessions of one backend of a pool, with the outcome: Drained
 // if it was taken away, BackendReset if it is down. In the latter case those that
-// are not connected yet are left to find out by themselves, and to try another.
+// are not connected yet are left to find out by themselves, and to try another. Of a
+// route that speaks HTTP only the requests under way there end: its clients stay.
 func (p *Proxy) EndBackend(pool, id string, o Outcome) {
 	p.end(func(s *session) bool {
 		return s.pool != nil && s.pool.Name == pool && s.backendID() == id && (o != BackendReset || s.phase != inDial)
 	}, o)
+	p.backends.reset(backendKey{pool, id})
 }
 
 // end ends the sessions that match; match runs on each loop.

@@ -56,7 +56,7 @@ func (t *ticket) served(pool *Pool, b *balancer.Backend) {
 	s.leaveQueue()
 	s.phase = inDial
 	if b == nil {
-		s.refuse(s.choice.none(balancer.ErrNoBackend), s.choice.err.Error())
+		s.unserved(s.choice.none(balancer.ErrNoBackend))
 		return
 	}
 	if err := s.dial(s.choice.take(b)); err != nil && s.tryNext(err) {

@@ -11,12 +11,14 @@ import (
 )
 
 // table is the table of now and the name by which the session's listener stands in it.
-func (s *session) table() (t *Table, listener string) {
-	live := s.w.p.live.Load()
-	if l := live.listeners[s.socks.address]; l != nil {
+func (s *session) table() (t *Table, listener string) { return s.w.p.table(s.socks) }
+
+func (p *Proxy) table(s *sockets) (t *Table, listener string) {
+	live := p.live.Load()
+	if l := live.listeners[s.address]; l != nil {
 		return live.table, l.Name
 	}
-	return s.socks.last.Load(), s.socks.listener.Load().Name // removed
+	return s.last.Load(), s.listener.Load().Name // removed
 }
 
 // findRoute gives the session its route, and counts it there.

@@ -24,7 +24,7 @@ const (
 	inRelay                 // both connected
 	inCut                   // one side was reset; the other still takes what it had sent
 	inLinger                // an alert was sent; reading the rest away so that it arrives
-	terminated              // in TLS, or relaying it
+	terminated              // in TLS, or relaying it, or with goroutines
 )
 
 // cutPoll is how often a side that is to be reset is asked whether all it was
@@ -375,6 +375,10 @@ func (s *session) cutExpired(now time.Duration) {
 
 // kill ends the session at once, with an outcome of the operator's making.
 func (s *session) kill(o Outcome) {
+	if s.away() {
+		s.term.expelled(o, "")
+		return
+	}
 	decided := s.phase == inCut || s.phase == inLinger || s.phase == terminated && s.term.decided()
 	if !decided {
 		s.outcome, s.endedBy = o, BySnicket

@@ -11,6 +11,7 @@ import (
 	"github.com/snicketlb/snicket/pkg/certs"
 	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/terminate"
+	"github.com/snicketlb/snicket/pkg/web"
 )
 
 // A State is all that the data plane serves by, resolved: no zero in it means
@@ -42,6 +43,10 @@ type Listener struct {
 	// must not. AcceptProxyUnix is the same for peers on a Unix socket.
 	AcceptProxyFrom []netip.Prefix
 	AcceptProxyUnix bool
+	// Plain makes it a listener for HTTP without TLS, and serves what comes; nil: TLS.
+	// Idle and Handshake are then what a Route's are.
+	Plain           *web.Plain
+	Idle, Handshake time.Duration
 }
 
 // Mode is what a route does with a connection.
@@ -79,6 +84,12 @@ type Route struct {
 	Mode      Mode
 	Pool      *Pool       // nil for Reject
 	TLS       *Terminator // Terminate only
+	// Site serves the requests of a route that speaks HTTP; nil: bytes are relayed.
+	// Terminate only.
+	Site *web.Site
+	// Sorry answers for the backends when none is ready; nil: an alert does. A Site
+	// needs none.
+	Sorry *Sorry
 	// Challenge returns what a client that offers acme-tls/1 alone is answered by, if a
 	// challenge is open for that name, one of Hosts, else nil. Such a client is answered
 	// before every condition and limit of the route; without a challenge its hello is one
@@ -95,6 +106,15 @@ type Route struct {
 	Active *atomic.Int64
 	// Counts counts what became of them; nil: nothing does.
 	Counts *RouteCounts
+}
+
+// Sorry is TLS and a page for the time when a route has no backend ready.
+type Sorry struct {
+	// TLS offers h2 and http/1.1. A name that Store has no certificate for gets an
+	// alert.
+	TLS   *tls.Config
+	Store *certs.Live
+	Site  *web.Site // without a pool
 }
 
 // Offer is the set of protocols that a terminated route offers to clients.

@@ -8,11 +8,11 @@ import (
 	"net"
 	"time"
 
-	"github.com/snicketlb/snicket/balancer"
 	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/proxyheader"
 	"github.com/snicketlb/snicket/pkg/relay"
 	"github.com/snicketlb/snicket/pkg/terminate"
+	"github.com/snicketlb/snicket/pkg/web"
 )
 
 // stage is where on its way a terminated session is, apart from its dial, which
@@ -24,6 +24,7 @@ const (
 	inClientTLS               // handshake with the client
 	inBackendTLS              // handshake with the backend
 	inStream                  // both sides stand
+	inSite                    // goroutines serve its requests
 )
 
 // terminal is what a session needs more to be terminated: handshake before pick,
@@ -44,9 +45,12 @@ type terminal struct {
 	resets struct{ c, b bool }  // which sides are to be, after a relay
 	client terminate.Conn
 	server terminate.Conn // to the backend
-	near   *tls.Conn      // with the client
+	near   *tls.Conn      // with the client; nil on an http listener
 	far    *tls.Conn      // with the backend; nil: plain
 	relay  terminate.Relay
+	site   *web.Site // who serves it after the handshake; nil: a relay
+	sorry  bool      // to be told that no backend is ready
+	guest  *guest    // once it is served
 
 	counted struct{ in, out uint64 } // for the route
 
@@ -63,13 +67,20 @@ type terminal struct {
 
 // terminate goes on with a hello whose route ends TLS here.
 func (s *session) terminate() {
-	w := s.w
-	if s.pool.Balancer.Ready() == 0 { // an alert can say so now, not after the handshake
-		s.refuse(NoBackend, balancer.ErrNoBackend.Error())
+	if s.route.Site == nil && s.pool.Balancer.Ready() == 0 { // an alert can say so now, not after the handshake
+		s.noneReady()
 		return
 	}
+	s.secure(s.route.Site, false)
+}
+
+// secure has the session take its turn for a handshake; site serves it behind that, nil
+// for nobody but the route's pool.
+func (s *session) secure(site *web.Site, sorry bool) {
+	w := s.w
 	s.enterTLS()
 	t := s.term
+	t.site, t.sorry = site, sorry
 	t.wait = w.p.gate.enter(func() { w.l.Post(func() { w.admitted(t) }) })
 	if t.wait == nil {
 		t.greet()
@@ -104,7 +115,7 @@ func (w *worker) admitted(t *terminal) {
 // greet begins the handshake with the client.
 func (t *terminal) greet() {
 	t.gated = true
-	t.shakeHands(t.s.route.TLS.config(t.s.pool))
+	t.shakeHands(t.config())
 }
 
 // shakeHands begins it by cfg.
@@ -245,11 +256,14 @@ func (t *terminal) greeted(conn *tls.Conn) {
 	s.w.env.Return(s.peek.buf)
 	s.peek.buf = nil
 	s.w.l.Cancel(&s.timer)
-	if t.validates {
+	switch {
+	case t.validates:
 		t.validated()
-		return
+	case t.site != nil:
+		s.handOver(t.site, nil)
+	default:
+		s.pick()
 	}
-	s.pick()
 }
 
 // connected goes on behind the dial: it tells the backend who the client is, and
@@ -264,15 +278,13 @@ func (t *terminal) connected(ev loop.Events) {
 	}
 	via := s.choice.via
 	if via.ProxyProtocol != 0 {
-		out := s.proxyHeader()
-		if via.TLVs.ALPN {
-			out.ALPN = t.alpn
-		}
+		c := s.caller()
+		c.alpn = t.alpn
 		if via.TLVs.SSL {
 			state := t.near.ConnectionState()
-			out.SSL = sslOf(&state)
+			c.tls = &state
 		}
-		header, err := proxyheader.Append(w.header[:0], out)
+		header, err := proxyheader.Append(w.header[:0], via.header(&c))
 		if err != nil {
 			t.fail(Internal, BySnicket, err)
 			return
@@ -379,6 +391,8 @@ func (t *terminal) expired(now time.Duration) {
 			return
 		}
 		t.rearm(now)
+	case inSite:
+		t.siteExpired(now)
 	}
 }
 
@@ -450,6 +464,9 @@ func (t *terminal) finish(r *Record) {
 		t.countBytes()
 		t.resets.c, t.resets.b = t.relay.Resets()
 		r.BytesIn, r.BytesOut = int64(t.relay.Bytes(relay.Client)), int64(t.relay.Bytes(relay.Backend))
+	}
+	if t.guest != nil {
+		t.guest.finish(r)
 	}
 	t.client.Release()
 	t.server.Release()
