@@ -7,21 +7,64 @@ import (
 	"strings"
 )
 
+// CertificateEntry is one entry of certificates = [...]. Unlike the files that it named
+// when the configuration was read, it holds as files come and go.
+type CertificateEntry struct {
+	// Pattern is of [path/filepath.Match] and absolute, for an entry that names many
+	// files; else Cert and Key are those of a Certificate.
+	Pattern, Cert, Key string
+	Pos                Position
+}
+
+// Files returns the certificates that the entry names now, sorted by name. Whether they
+// can be read, and those of an entry without a pattern are there, is for the reader to
+// find out.
+func (e CertificateEntry) Files() []Certificate {
+	if e.Pattern == "" {
+		return []Certificate{{Cert: e.Cert, Key: e.Key, Pos: e.Pos}}
+	}
+	found, err := certificateGlob(e.Pattern, "")
+	if err != nil {
+		return nil // it was read, and so has no such error
+	}
+	out := make([]Certificate, len(found))
+	for i, path := range found {
+		out[i] = Certificate{Cert: path, Key: keyOf(path), Pos: e.Pos}
+	}
+	return out
+}
+
+// certificateGlob expands a pattern of certificates, which may match their keys as well.
+func certificateGlob(pattern, dir string) ([]string, error) {
+	found, err := expand(pattern, dir)
+	return slices.DeleteFunc(found, func(path string) bool {
+		return filepath.Ext(path) == ".key" // the other half of a pair
+	}), err
+}
+
+// keyOf is the file of a certificate's key: NAME.key beside NAME.pem if there is one,
+// else the same file.
+func keyOf(cert string) string {
+	beside := strings.TrimSuffix(cert, filepath.Ext(cert)) + ".key"
+	if _, err := os.Stat(beside); err != nil {
+		return cert
+	}
+	return beside
+}
+
 // certificates reads certificates = [...] of [tls] and [routes.tls]: files, globs,
-// directories and tables of cert and key. incomplete says that an entry is left out for a problem; a
-// glob without files is none.
-func (d *decoder) certificates(t table) (out []Certificate, incomplete bool) {
+// directories and tables of cert and key. incomplete says that an entry is left out for
+// a problem; a glob without files is none.
+func (d *decoder) certificates(t table) (out []Certificate, entries []CertificateEntry, incomplete bool) {
+	have := map[string]bool{}
 	add := func(c Certificate, ok bool) {
-		if !ok {
+		switch {
+		case !ok:
 			incomplete = true
-			return
+		case !have[c.Cert]: // by a second glob, or a glob and its name
+			have[c.Cert] = true
+			out = append(out, c)
 		}
-		for _, have := range out {
-			if have.Cert == c.Cert { // by a second glob, or a glob and its name
-				return
-			}
-		}
-		out = append(out, c)
 	}
 	if v := t.get("certificates"); v != nil && v.kind != kindArray || v == nil && !t.missing("certificates") {
 		incomplete = true
@@ -29,19 +72,25 @@ func (d *decoder) certificates(t table) (out []Certificate, incomplete bool) {
 	for _, v := range t.list("certificates") {
 		switch v.kind {
 		case kindTable:
-			add(d.certificate(d.table(v, certificateTable, v.pos())))
+			c, ok := d.certificate(d.table(v, certificateTable, v.pos()))
+			add(c, ok)
+			if ok {
+				entries = append(entries, CertificateEntry{Cert: c.Cert, Key: c.Key, Pos: c.Pos})
+			}
 		case kindString:
-			d.certificateFiles(v, add)
+			if e, ok := d.certificateFiles(v, add); ok {
+				entries = append(entries, e)
+			}
 		default:
 			d.wrongType(v, "an entry of certificates", kindString, `write "www.pem", "certs/*.pem" or { cert = "www.pem", key = "www.key" }`)
 			incomplete = true
 		}
 	}
-	return out, incomplete
+	return out, entries, incomplete
 }
 
 // certificateFiles adds the file or the files that v names.
-func (d *decoder) certificateFiles(v *value, add func(Certificate, bool)) {
+func (d *decoder) certificateFiles(v *value, add func(Certificate, bool)) (e CertificateEntry, ok bool) {
 	name := v.scalar.(string)
 	pattern := name
 	if path := resolvePath(name, v.src.dir); name != "" && isDir(path) {
@@ -52,21 +101,19 @@ func (d *decoder) certificateFiles(v *value, add func(Certificate, bool)) {
 		path, ok := d.file("certificates", name, v)
 		if !ok {
 			add(Certificate{}, false)
-			return
+			return e, false
 		}
-		add(d.paired(path, v))
-		return
+		c, ok := d.paired(path, v)
+		add(c, ok)
+		return CertificateEntry{Cert: c.Cert, Key: c.Key, Pos: c.Pos}, ok
 	}
-	found, err := expand(pattern, v.src.dir)
+	found, err := certificateGlob(pattern, v.src.dir)
 	if err != nil {
 		text, hint := textAndHint(err)
 		d.problem(v.pos(), hint, "certificates: %s", text)
 		add(Certificate{}, false)
-		return
+		return e, false
 	}
-	found = slices.DeleteFunc(found, func(path string) bool {
-		return filepath.Ext(path) == ".key" // the other half of a pair
-	})
 	if len(found) == 0 {
 		d.warning(v.pos(), "relative paths start at the file that holds them", "certificates: %q matches no file", name)
 	}
@@ -78,17 +125,19 @@ func (d *decoder) certificateFiles(v *value, add func(Certificate, bool)) {
 		}
 		add(d.paired(path, v))
 	}
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(quoteGlob(v.src.dir), pattern)
+	}
+	return CertificateEntry{Pattern: pattern, Pos: v.pos()}, true
 }
 
 // paired finds the key of a certificate: NAME.key beside NAME.pem, else the same file.
 func (d *decoder) paired(cert string, v *value) (Certificate, bool) {
-	c := Certificate{Cert: cert, Key: cert, Pos: v.pos()}
-	beside := strings.TrimSuffix(cert, filepath.Ext(cert)) + ".key"
-	if _, err := os.Stat(beside); err != nil {
+	c := Certificate{Cert: cert, Key: keyOf(cert), Pos: v.pos()}
+	if c.Key == cert {
 		return c, true
 	}
-	_, ok := d.file("the key of "+filepath.Base(cert), beside, v)
-	c.Key = beside
+	_, ok := d.file("the key of "+filepath.Base(cert), c.Key, v)
 	return c, ok
 }
 

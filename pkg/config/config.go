@@ -104,8 +104,10 @@ type Host struct {
 
 // RouteTLS is how a Terminate route speaks TLS with its clients.
 type RouteTLS struct {
-	// Certificates are the route's own, asked before those of Config.TLS.
-	Certificates []Certificate
+	// Certificates are the route's own, asked before those of Config.TLS, and
+	// CertificateEntries what named them.
+	Certificates       []Certificate
+	CertificateEntries []CertificateEntry
 	// ACME gets a certificate for each host of the route, all of which are names, by
 	// Config.ACME. It is asked after Certificates and before those of Config.TLS.
 	ACME bool
@@ -326,7 +328,8 @@ type File struct {
 
 // TLS is what all Terminate routes share.
 type TLS struct {
-	Certificates []Certificate // picked by SNI; in order, globs sorted by name
+	Certificates       []Certificate      // picked by SNI; in order, globs sorted by name
+	CertificateEntries []CertificateEntry // what named them
 	// Incomplete says that problems kept an entry out of Certificates, or a file out
 	// of the configuration: which names they cover cannot be told.
 	Incomplete bool

@@ -38,7 +38,7 @@ func (d *decoder) config(root *value) *Config {
 
 func (d *decoder) tls(t table) TLS {
 	var out TLS
-	out.Certificates, out.Incomplete = d.certificates(t)
+	out.Certificates, out.CertificateEntries, out.Incomplete = d.certificates(t)
 	out.Policy, d.policyBase = d.policy(t, TLSPolicy{})
 	out.ECHKeys = d.echKeys(t)
 	out.Tickets = d.tickets(t.sub("tickets", ticketsTable))

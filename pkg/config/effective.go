@@ -31,7 +31,7 @@ func (c *Config) Effective() []byte {
 		w.pool(p)
 	}
 	w.header("[tls]")
-	w.certificates(c.TLS.Certificates)
+	w.certificates(c.TLS.CertificateEntries)
 	w.policy(c.TLS.Policy)
 	w.set("ech_keys", paths(c.TLS.ECHKeys))
 	w.tickets(c.TLS.Tickets)
@@ -236,14 +236,19 @@ func (w *writer) limits(l Limits) {
 	w.set("except", texts(l.Except))
 }
 
-func (w *writer) certificates(certs []Certificate) {
-	if len(certs) == 0 {
+// certificates writes patterns as patterns: what they match may change.
+func (w *writer) certificates(entries []CertificateEntry) {
+	if len(entries) == 0 {
 		w.set("certificates", []string{})
 		return
 	}
 	w.b.WriteString("certificates = [\n")
-	for _, c := range certs {
-		fmt.Fprintf(&w.b, "  { cert = %s, key = %s },\n", quote(c.Cert), quote(c.Key))
+	for _, e := range entries {
+		if e.Pattern != "" {
+			fmt.Fprintf(&w.b, "  %s,\n", quote(e.Pattern))
+			continue
+		}
+		fmt.Fprintf(&w.b, "  { cert = %s, key = %s },\n", quote(e.Cert), quote(e.Key))
 	}
 	w.b.WriteString("]\n")
 }

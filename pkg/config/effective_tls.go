@@ -6,7 +6,7 @@ import (
 )
 
 func (w *writer) routeTLS(r RouteTLS) {
-	w.certificates(r.Certificates)
+	w.certificates(r.CertificateEntries)
 	w.set("acme", r.ACME)
 	w.set("default_certificate", r.DefaultCertificate)
 	w.policy(r.Policy)

@@ -205,7 +205,7 @@ func (d *decoder) routeTLS(t table) RouteTLS {
 		KeyLog:             d.keyLog(t),
 	}
 	r.Policy, _ = d.policy(t, d.policyBase)
-	r.Certificates, r.Incomplete = d.certificates(t)
+	r.Certificates, r.CertificateEntries, r.Incomplete = d.certificates(t)
 	return r
 }
 

@@ -29,6 +29,7 @@ func placelessRoute(r *config.Route) {
 	for i := range r.TLS.Certificates {
 		r.TLS.Certificates[i].Pos = config.Position{}
 	}
+	r.TLS.CertificateEntries = nil // the same files in other words
 	p := &r.TLS.Policy
 	p.Pos, p.ClientCA.Pos, p.CRL.Pos, r.TLS.KeyLog.Pos = config.Position{}, config.Position{}, config.Position{}, config.Position{}
 	if r.HTTP != nil {
