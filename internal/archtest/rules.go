@@ -53,7 +53,7 @@ func House() map[string]Room {
 	dataPlane := []string{"pkg/proxy", "pkg/relay", "pkg/terminate", "pkg/web", "pkg/proxyheader", "pkg/certs", "pkg/loop"}
 	declared := []string{"pkg/registry", "pkg/discover", "pkg/config", "pkg/watch"}
 	operations := libraries(slices.Concat(declared, dataPlane)...)
-	everything := append(slices.Clone(operations), "health/grpc", "pkg/admin", "pkg/admin/client", "pkg/metrics", "pkg/upgrade")
+	everything := append(slices.Clone(operations), "health/grpc", "pkg/certs/acme", "pkg/admin", "pkg/admin/client", "pkg/metrics", "pkg/upgrade")
 	return map[string]Room{
 		"sni":           {Pure: true},
 		"balancer":      {Pure: true},
@@ -64,7 +64,11 @@ func House() map[string]Room {
 		"pkg/loop":        {Never: control(), Doors: []string{"golang.org/x/sys"}},
 		"pkg/relay":       {Own: []string{"pkg/loop"}, Never: control(), Doors: []string{"golang.org/x/sys"}},
 		"pkg/proxyheader": {Own: libraries(), Never: control(), Doors: []string{"github.com/pires/go-proxyproto"}},
-		"pkg/certs":       {Own: libraries(), Never: control(), Doors: []string{"github.com/caddyserver/certmagic"}},
+		"pkg/certs":       {Own: libraries(), Never: control()},
+		"pkg/certs/acme": {
+			Own:   []string{"pkg/certs"},
+			Never: control(), Doors: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"},
+		},
 		"pkg/terminate": {
 			Own:   libraries("pkg/loop", "pkg/relay", "pkg/proxyheader", "pkg/certs"),
 			Never: control(), Doors: []string{"golang.org/x/sys"},
@@ -98,6 +102,10 @@ func House() map[string]Room {
 
 		"internal/archtest": {},
 		"internal/lab":      {Own: libraries("pkg/certs"), Doors: []string{"golang.org/x/sys"}},
+		"internal/lab/pebble": {
+			Own:   []string{"internal/lab"},
+			Doors: []string{"github.com/letsencrypt/pebble/v2", "github.com/miekg/dns"},
+		},
 		"internal/lab/load": {Own: []string{"internal/lab"}, Doors: []string{"golang.org/x/sys"}},
 		"e2e":               {},
 	}
