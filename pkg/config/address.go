@@ -176,9 +176,9 @@ func withoutBrackets(s string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(ip, port), err == nil && portErr == nil && ip.Is6()
 }
 
-// private says that bytes to a stay on this machine or in its own network, as far as
-// the address tells. A name tells nothing.
-func (a Address) private() bool { return a.Kind != AddressIP || private(a.AddrPort.Addr()) }
+// Private reports whether bytes to a stay on this machine or in its own network, as far
+// as the address tells. A name tells nothing, and counts as private.
+func (a Address) Private() bool { return a.Kind != AddressIP || private(a.AddrPort.Addr()) }
 
 // private says that ip belongs to this machine or to its own network.
 func private(ip netip.Addr) bool {

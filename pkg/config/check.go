@@ -143,7 +143,7 @@ func (d *decoder) checkPlain(r Route, p *Pool, warned map[string]bool) {
 		if r.Pool == r.Name {
 			tls = "make it a pool with a tls table"
 		}
-		if !b.Address.private() {
+		if !b.Address.Private() {
 			d.warning(b.Pos, tls+" to re-encrypt", "route %q sends plain text to %s, which is not a private address", r.Name, b.Address)
 		}
 		if b.Address.Port == 443 || b.Address.Port == 8443 {

@@ -28,6 +28,7 @@ type plan struct {
 	shared   *shared
 	probes   map[string]probeSecrets // by pool
 	pools    map[string]*proxy.Pool
+	plain    map[string]string // of plainPools
 	secrets  *secrets
 	admin    admin.Settings
 	aged     config.Problems // those of problems about the age of certificates
@@ -119,6 +120,7 @@ func build(path string, old *shared, o buildOptions) *plan {
 		Limits: limits(&c.Limits),
 	}
 	b.pools()
+	b.plain = plainPools(c)
 	b.tickets(old)
 	b.routes()
 	b.places()

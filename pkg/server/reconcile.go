@@ -31,6 +31,8 @@ type applied struct {
 	chosen   []string
 	// said is what was last said of each backend, by ID.
 	said map[string]said
+	// exposed are the backends of which it was said that plain text reaches them.
+	exposed map[string]bool
 }
 
 // follow makes the balancers and the checker what the registry says, until ctx is
@@ -109,6 +111,7 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool, dismiss bool
 		for _, b := range backends {
 			s.endNever(targetID(pool.Name, b.ID))
 		}
+		s.warnOfPlainText(a, pool)
 	}
 	changed = changed || pool != a.pool
 	a.pool = pool
