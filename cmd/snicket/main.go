@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -57,10 +58,10 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		EnableBashCompletion: true,
 		HideVersion:          true, // it is a command; --version and -v are flags below
 		Reader:               stdin, Writer: stdout, ErrWriter: stderr,
-		Commands: []*cli.Command{
-			demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand(), versionCommand(),
-			completionCommand(), manCommand(),
-		},
+		Commands: slices.Concat(
+			[]*cli.Command{demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand()},
+			operatorCommands(), []*cli.Command{versionCommand(), completionCommand(), manCommand()},
+		),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", DisableDefaultText: true},
 		},
