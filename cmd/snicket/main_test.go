@@ -13,10 +13,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
-		Setup:               stage(t),
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "expand": expand, "serving": serving, "session": session, "refused": refused, "kill-first": killFirst,
-		},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status},
 	})
 }
 

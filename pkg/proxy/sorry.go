@@ -24,11 +24,20 @@ func (s *session) unserved(o Outcome) {
 // by the page that its route has for that, if a certificate covers its name, else by
 // an alert.
 func (s *session) noneReady() {
-	if page := s.route.Sorry; page != nil && s.sni != "" && page.Store.Store().Covers(s.sni) {
+	if page := s.page(); page != nil {
 		s.secure(page.Site, true)
 		return
 	}
 	s.refuse(NoBackend, balancer.ErrNoBackend.Error())
+}
+
+// page is what the route has to say when no backend is ready, if a certificate covers
+// the session's name; nil without.
+func (s *session) page() *Sorry {
+	if p := s.route.Sorry; p != nil && s.sni != "" && p.Store.Store().Covers(s.sni) {
+		return p
+	}
+	return nil
 }
 
 // noneLeft is noneReady for a session whose handshake with us is over. It reports

@@ -135,6 +135,9 @@ type Terminator struct {
 	Store  *certs.Live
 	Fixed  *tls.Config
 	Offers [offers]*tls.Config
+	// ECH says that the configurations open hellos within hellos: which host a session
+	// is for is known in its handshake only.
+	ECH bool
 }
 
 // Configs returns all there are.

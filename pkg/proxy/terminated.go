@@ -38,6 +38,8 @@ type terminal struct {
 	shake  *terminate.Handshake // under way
 	next   *terminal            // in the queue of handshakes that can go on
 	queued bool                 // in that queue
+	looked bool                 // at the hello that is served
+	inner  Outcome              // why that is refused
 	at     time.Duration        // what the timer is set to
 	hard   bool                 // both sides are to be reset
 	armAt  time.Duration        // when the backend's keepalive is to be armed
@@ -67,7 +69,9 @@ type terminal struct {
 
 // terminate goes on with a hello whose route ends TLS here.
 func (s *session) terminate() {
-	if s.route.Site == nil && s.pool.Balancer.Ready() == 0 { // an alert can say so now, not after the handshake
+	// What ECH hides says who serves the session; otherwise an alert can say now that
+	// nobody does, not after the handshake.
+	if s.route.Site == nil && !s.route.TLS.ECH && s.pool.Balancer.Ready() == 0 {
 		s.noneReady()
 		return
 	}
@@ -210,6 +214,11 @@ func (t *terminal) leaveGate() {
 // be on its way.
 func (t *terminal) refused(err error, timedOut bool) {
 	s := t.s
+	if t.inner != OK {
+		s.outcome, s.endedBy = t.inner, BySnicket
+		t.refusedInner()
+		return
+	}
 	s.outcome, s.endedBy, s.err = ClientTLSFailed, BySnicket, err.Error()
 	if byClient(err) || t.client.Ended() != terminate.EndNone {
 		s.endedBy = ByClient

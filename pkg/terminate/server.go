@@ -18,6 +18,8 @@ type ServerOptions struct {
 	ALPN []string
 	// MinVersion is tls.VersionTLS12 or tls.VersionTLS13; 0 for TLS 1.2.
 	MinVersion uint16
+	// ECH opens hellos within hellos, for an [InnerServer]; nil for none.
+	ECH *certs.LiveECH
 }
 
 // ServerConfig returns the configuration for [Env.Accept]: TLS 1.2 and 1.3, key
@@ -27,7 +29,7 @@ type ServerOptions struct {
 // another route. It is safe for concurrent use.
 func ServerConfig(o ServerOptions) *tls.Config {
 	store := o.Store
-	return &tls.Config{
+	cfg := &tls.Config{
 		MinVersion:   max(o.MinVersion, tls.VersionTLS12),
 		CipherSuites: cipherSuites(),
 		NextProtos:   slices.Clone(o.ALPN),
@@ -47,6 +49,10 @@ func ServerConfig(o ServerOptions) *tls.Config {
 			return keyFor(cert, c), nil
 		},
 	}
+	if o.ECH != nil {
+		openHellos(cfg, o.ECH)
+	}
+	return cfg
 }
 
 // cipherSuites are those of TLS 1.2; TLS 1.3 has only such (RFC 8446 §B.4).
