@@ -31,6 +31,7 @@ type plan struct {
 	plain    map[string]string // of plainPools
 	secrets  *secrets
 	admin    admin.Settings
+	acme     acmePlan
 	aged     config.Problems // those of problems about the age of certificates
 }
 
@@ -41,6 +42,8 @@ type buildOptions struct {
 	serving bool
 	// failed is told of failed dials.
 	failed func(pool, id string, err error)
+	// authority keeps what comes from ACME; nil: nothing is served.
+	authority *authority
 	// loops is how many there are; 0: as many as the configuration wants.
 	loops int
 }
@@ -110,7 +113,8 @@ func build(path string, old *shared, o buildOptions) *plan {
 	c, problems := config.Load(path)
 	pl := &plan{config: c, problems: problems, shared: old.take(c, cmp.Or(o.loops, loopsOf(c)))}
 	pl.secrets = newSecrets(time.Now(), pl.problem)
-	b := &builder{plan: pl, failed: o.failed}
+	pl.secrets.managed = o.authority.managed()
+	b := &builder{plan: pl, failed: o.failed, authority: o.authority}
 	pl.state = proxy.State{
 		Listeners: b.listeners(),
 		Timeouts: proxy.Timeouts{
@@ -122,6 +126,7 @@ func build(path string, old *shared, o buildOptions) *plan {
 	b.pools()
 	b.plain = plainPools(c)
 	b.tickets(old)
+	b.acme()
 	b.routes()
 	b.places()
 	pl.admin = b.adminSettings()
@@ -159,7 +164,8 @@ func limits(l *config.Limits) proxy.Limits {
 // A builder fills a plan.
 type builder struct {
 	*plan
-	failed func(pool, id string, err error)
+	failed    func(pool, id string, err error)
+	authority *authority // may be nil
 }
 
 func (b *builder) listeners() []proxy.Listener {
@@ -247,6 +253,7 @@ func (b *builder) routes() {
 		}
 		if r.Mode == config.Terminate {
 			route.TLS = b.secrets.terminator(r, common, b.config.TLS.Incomplete)
+			route.Challenge = b.challengeOf(r)
 		}
 		b.state.Routes = append(b.state.Routes, route)
 	}

@@ -18,6 +18,7 @@ type prepared struct {
 	change *proxy.Change
 	access accessTarget
 	admin  *admin.Change
+	acme   *acmeChange
 }
 
 // prepare does what can still fail and touches nothing live.
@@ -36,13 +37,20 @@ func (s *Server) prepare(pl *plan) (*prepared, error) {
 		access.end(time.Now())
 		return nil, err
 	}
+	managed, err := s.acme.prepare(&pl.acme)
+	if err != nil {
+		operators.Abort()
+		access.end(time.Now())
+		return nil, err
+	}
 	change, err := s.proxy.Prepare(pl.state)
 	if err != nil {
+		managed.abort()
 		operators.Abort()
 		access.end(time.Now())
 		return nil, listenProblem(pl.config, err)
 	}
-	return &prepared{plan: pl, change: change, access: access, admin: operators}, nil
+	return &prepared{plan: pl, change: change, access: access, admin: operators, acme: managed}, nil
 }
 
 // lowerTo bounds the sessions by what descriptors allow, and says once how many would
@@ -69,6 +77,8 @@ func (s *Server) lowerTo(room, descriptors int, l *proxy.Limits) {
 // commit puts a plan into force, with what names and sources say. The
 // caller retires the former access log.
 func (s *Server) commit(r *prepared, seen gathered) (registry.Changes, accessTarget) {
+	r.acme.begin()
+	defer r.acme.done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handler.configure(&r.plan.config.Log)

@@ -25,6 +25,8 @@ type secrets struct {
 	pools  map[string]*x509.CertPool
 	broken bool // a certificate could not be loaded
 	aged   config.Problems
+	// managed holds the certificates of ACME; nil: nothing is served.
+	managed *certs.Managed
 
 	tickets *tickets
 
@@ -156,11 +158,11 @@ func problemAt(pos config.Position, p certs.Problem) config.Problem {
 func (s *secrets) terminator(r *config.Route, common *certs.Set, incomplete bool) *proxy.Terminator {
 	incomplete = incomplete || r.TLS.Incomplete
 	own := certs.NewSet(s.servers(r.TLS.Certificates))
-	store := certs.NewStore(own, common, certs.StoreOptions{Default: r.TLS.DefaultCertificate})
+	store := certs.NewStore(own, common, certs.StoreOptions{Managed: s.managedFor(r), Default: r.TLS.DefaultCertificate})
 	t := &proxy.Terminator{Store: certs.NewLive(store)}
 	for _, h := range r.Hosts {
 		// One that could not be loaded may well cover it: that is told already.
-		if !s.broken && !incomplete && !store.Covers(h.Pattern) {
+		if !s.broken && !incomplete && !r.TLS.ACME && !store.Covers(h.Pattern) {
 			s.report(uncovered(h, r.TLS.DefaultCertificate))
 		}
 	}

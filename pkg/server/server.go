@@ -52,6 +52,8 @@ type Options struct {
 	// Ready is called by Run once all listeners listen, with their addresses. May be
 	// nil.
 	Ready func([]proxy.Bound)
+
+	renewEvery time.Duration // how often certificates of ACME are looked at; 0: ten minutes
 }
 
 // Server is a balancer that runs by one configuration file.
@@ -68,6 +70,7 @@ type Server struct {
 	checker  *health.Checker
 	ejector  *health.Ejector
 	sources  *discover.Group
+	acme     *authority
 	unnamed  chan struct{} // 1 deep: a source tells of a host name that was never asked for
 	hostsDue chan struct{} // 1 deep: certificates may have changed
 	// secretsDue is 1 deep: a reload has put other files into force.
@@ -115,6 +118,7 @@ func New(path string, o Options) (*Server, error) {
 	s.checker = health.NewChecker(s.observe, health.CheckerOptions{Probed: s.probeCounts.probed})
 	s.ejector = health.NewEjector(s.ejected)
 	s.sources = discover.NewGroup(s.discovered)
+	s.acme = newAuthority(s.log, o.renewEvery)
 	s.plan = s.build(nil)
 	if s.plan.problems.Err() != nil {
 		return nil, &ConfigError{s.plan.problems}
@@ -126,7 +130,7 @@ func New(path string, o Options) (*Server, error) {
 
 func (s *Server) build(old *shared) *plan {
 	failed := func(pool, id string, err error) { s.checker.Failed(targetID(pool, id), err) }
-	return build(s.path, old, buildOptions{serving: true, failed: failed, loops: s.loops})
+	return build(s.path, old, buildOptions{serving: true, failed: failed, loops: s.loops, authority: s.acme})
 }
 
 // Loops is the number of event loops Run will have. Each holds a thread, so the
@@ -169,6 +173,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 		s.endNever(key)
 	}
 	s.mu.Unlock()
+	s.acme.close()
 	s.stopped(startErr == nil)
 	return err
 }

@@ -47,7 +47,8 @@ type Authority struct {
 
 	down, limited    atomic.Bool
 	orders, accounts atomic.Int64
-	asked            atomic.Int64
+	refused          atomic.Int64
+	requests         atomic.Int64
 }
 
 // Start runs an Authority until the test ends. One goroutine of Pebble's never ends, made by va.New: [lab.Leaks] is to
@@ -125,13 +126,17 @@ func (a *Authority) Orders() int { return int(a.orders.Load()) }
 func (a *Authority) Accounts() int { return int(a.accounts.Load()) }
 
 // Refused is how many orders it has refused because there were too many.
-func (a *Authority) Refused() int { return int(a.asked.Load()) }
+func (a *Authority) Refused() int { return int(a.refused.Load()) }
+
+// Requests is how many HTTP requests it was sent, of any kind.
+func (a *Authority) Requests() int { return int(a.requests.Load()) }
 
 // watched counts what it takes, and limits orders in front of Pebble, which has no limits, as RFC 8555 §6.6 says.
 func (a *Authority) watched(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.requests.Add(1)
 		if r.URL.Path == "/order-plz" && a.limited.Load() {
-			a.asked.Add(1)
+			a.refused.Add(1)
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(http.StatusTooManyRequests)

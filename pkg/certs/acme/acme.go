@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -96,7 +97,7 @@ type Manager struct {
 
 // name is one that is managed.
 type name struct {
-	forget context.CancelFunc
+	forget context.CancelFunc // nil: only preloaded
 	cert   *certs.Certificate // nil: none yet
 	hash   string             // of cert in certmagic's cache; empty: it is not from there
 	staple string
@@ -162,6 +163,17 @@ func (m *Manager) template(log *zap.Logger) certmagic.ACMEIssuer {
 	return t
 }
 
+// Preload hands out what the storage has for names, beside what is handed out already,
+// and asks nobody for more: that is left to Manage, which is to follow. So names can be
+// served from the first moment, and validated by then.
+func (m *Manager) Preload(names []string) {
+	m.deliver.Lock()
+	defer m.deliver.Unlock()
+	if m.add(names) {
+		m.hand()
+	}
+}
+
 // Manage makes names, host names in lower case, those that are managed: ones that were
 // before go on as they are, and ones that are missing are forgotten, but stay in the
 // storage. What the storage has for new ones is delivered before Manage returns; it
@@ -169,13 +181,10 @@ func (m *Manager) template(log *zap.Logger) certmagic.ACMEIssuer {
 func (m *Manager) Manage(names []string) {
 	m.deliver.Lock()
 	defer m.deliver.Unlock()
-	added := map[string]*name{}
+	changed := m.add(names)
 	wanted := map[string]bool{}
 	for _, host := range names {
 		wanted[host] = true
-		if !m.manages(host) && added[host] == nil {
-			added[host] = &name{cert: m.stored(host)}
-		}
 	}
 	m.mu.Lock()
 	if m.stop == nil {
@@ -184,23 +193,44 @@ func (m *Manager) Manage(names []string) {
 	}
 	var gone []certmagic.SubjectIssuer
 	for host, n := range m.names {
-		if !wanted[host] {
-			n.forget()
+		switch {
+		case !wanted[host]:
+			n.drop()
 			delete(m.names, host)
 			delete(m.solved, host)
 			gone = append(gone, certmagic.SubjectIssuer{Subject: host})
+		case n.forget == nil:
+			var ctx context.Context
+			ctx, n.forget = context.WithCancel(context.Background())
+			m.workers.Go(func() { m.tend(ctx, host) })
 		}
-	}
-	for host, n := range added {
-		var ctx context.Context
-		ctx, n.forget = context.WithCancel(context.Background())
-		m.names[host] = n
-		m.workers.Go(func() { m.tend(ctx, host) })
 	}
 	m.mu.Unlock()
 	m.cache.RemoveManaged(gone)
-	if len(gone)+len(added) > 0 {
+	if changed || len(gone) > 0 {
 		m.hand()
+	}
+}
+
+// add adds those of names that are new, with what the storage has for them, and reports
+// whether there were any. The caller holds deliver.
+func (m *Manager) add(names []string) bool {
+	added := map[string]*name{}
+	for _, host := range names {
+		if !m.manages(host) && added[host] == nil {
+			added[host] = &name{cert: m.stored(host)}
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.Copy(m.names, added)
+	return len(added) > 0
+}
+
+// drop gives up what is under way for a name.
+func (n *name) drop() {
+	if n.forget != nil {
+		n.forget()
 	}
 }
 
@@ -295,7 +325,7 @@ func (m *Manager) Close() {
 	stop := m.stop
 	m.stop = nil
 	for _, n := range m.names {
-		n.forget()
+		n.drop()
 	}
 	m.mu.Unlock()
 	if stop == nil {

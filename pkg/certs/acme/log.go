@@ -28,7 +28,8 @@ var _ zapcore.Core = (*logCore)(nil)
 // told reports whether an event tells of the same.
 func told(message string, fields map[string]any) bool {
 	switch message {
-	case "HTTP request failed; retrying", "could not get certificate from issuer", "will retry":
+	case "HTTP request failed; retrying", "challenge failed", "validating authorization",
+		"could not get certificate from issuer", "will retry":
 		return true
 	case "job failed":
 		text, _ := fields["error"].(string)
