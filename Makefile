@@ -7,7 +7,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race fuzz bench cover fmt vet portable lint e2e long check
+.PHONY: help demo build test race fuzz bench cover fmt vet portable lint e2e long package check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,5 +51,8 @@ e2e: ## the real binary with real clients, servers and peers; needs root and the
 long: ## soaks and full-size runs, on top of e2e
 	$(GO) test -tags e2e,long -count 1 -timeout 60m -v ./e2e ./pkg/relay
 	$(GO) test -race -tags long -count 1 -timeout 60m -run Random -v ./pkg/proxy
+
+package: build ## the .deb and the .rpm, in dist/
+	.ci/package bin/snicket $(VERSION) dist
 
 check: vet portable lint race fuzz e2e ## everything that must hold before a change is merged

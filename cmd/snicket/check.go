@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/snicketlb/snicket/pkg/admin"
+	"github.com/snicketlb/snicket/pkg/admin/client"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/server"
 	"github.com/snicketlb/snicket/sni"
@@ -115,11 +118,22 @@ func explainCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "alpn", Usage: "the hello offers `PROTOCOL`; may be repeated"},
 			&cli.StringFlag{Name: "from", Usage: "the client has address `IP`"},
 			&cli.StringFlag{Name: "listener", Usage: "it came by listener `NAME`; default: the first"},
+			&cli.BoolFlag{Name: "running", DisableDefaultText: true, Usage: "by what a running balancer has in force, not by the file"},
+			&cli.StringFlag{Name: "socket", Usage: "the same, of the one whose admin socket is `PATH`"},
 		},
 		Action: func(c *cli.Context) error {
 			q, err := query(c)
 			if err != nil {
 				return err
+			}
+			if c.Bool("running") || c.String("socket") != "" {
+				return ask(c, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
+					e, err := balancer.Explain(ctx, admin.Question{Listener: q.Listener, Name: q.Name, ALPN: q.ALPN, From: q.From})
+					if err != nil {
+						return err
+					}
+					return printExplanation(c, q, &e)
+				})
 			}
 			path := c.String("config")
 			e, err := server.Explain(path, q)
@@ -129,7 +143,8 @@ func explainCommand() *cli.Command {
 			if err != nil {
 				return configError(c, path, err)
 			}
-			return printExplanation(c, q, e)
+			view := e.View()
+			return printExplanation(c, q, &view)
 		},
 	}
 }
@@ -156,7 +171,7 @@ func query(c *cli.Context) (server.Query, error) {
 	return q, nil
 }
 
-func printExplanation(c *cli.Context, q server.Query, e server.Explained) error {
+func printExplanation(c *cli.Context, q server.Query, e *admin.Explanation) error {
 	name := q.Name
 	if name == "" {
 		name = "a hello without a name"
@@ -176,16 +191,16 @@ func printExplanation(c *cli.Context, q server.Query, e server.Explained) error 
 		if v.Won {
 			sign = "won"
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\n", sign, v.Route.Name, v.Why)
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", sign, v.Route, v.Why)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if e.Outcome != proxy.OK {
-		_, err := fmt.Fprintf(c.App.Writer, "outcome: %v\n", e.Outcome)
+	if e.Outcome != proxy.OK.String() {
+		_, err := fmt.Fprintf(c.App.Writer, "outcome: %s\n", e.Outcome)
 		return err
 	}
-	_, err := fmt.Fprintf(c.App.Writer, "outcome: %v to pool %s\n", e.Route.Mode, e.Route.Pool.Name)
+	_, err := fmt.Fprintf(c.App.Writer, "outcome: %s to pool %s\n", e.Mode, e.Pool)
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -32,7 +33,10 @@ func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 // run is the whole command, and returns its exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app := newApp(stdin, stdout, stderr)
-	err := app.Run(permute(app, args))
+	if !asksForCompletion(args) {
+		args = permute(app, args)
+	}
+	err := app.Run(args)
 	if err == nil {
 		return 0
 	}
@@ -48,14 +52,16 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
-		Name:        "snicket",
-		Usage:       "route TLS connections by server name",
-		Version:     buildVersion(),
-		HideVersion: true, // it is a command; --version and -v are flags below
-		Reader:      stdin, Writer: stdout, ErrWriter: stderr,
-		Commands: []*cli.Command{
-			demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand(), versionCommand(),
-		},
+		Name:                 "snicket",
+		Usage:                "route TLS connections by server name",
+		Version:              buildVersion(),
+		EnableBashCompletion: true,
+		HideVersion:          true, // it is a command; --version and -v are flags below
+		Reader:               stdin, Writer: stdout, ErrWriter: stderr,
+		Commands: slices.Concat(
+			[]*cli.Command{demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand()},
+			operatorCommands(), []*cli.Command{versionCommand(), completionCommand(), manCommand()},
+		),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", DisableDefaultText: true},
 		},

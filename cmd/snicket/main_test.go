@@ -13,7 +13,10 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status},
+		Setup:               stage(t),
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status": status, "expand": expand, "serving": serving, "session": session, "refused": refused, "kill-first": killFirst,
+		},
 	})
 }
 

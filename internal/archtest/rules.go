@@ -93,7 +93,7 @@ func House() map[string]Room {
 		"pkg/admin":        {Own: operations, Doors: []string{"golang.org/x/sys"}},
 		"pkg/admin/client": {Own: []string{"pkg/admin"}},
 		"pkg/upgrade":      {Own: operations, Doors: []string{"golang.org/x/sys"}},
-		"pkg/server":       {Own: everything, Doors: []string{"golang.org/x/sys", "github.com/rogpeppe/go-internal/diff"}},
+		"pkg/server":       {Own: everything, Doors: []string{"golang.org/x/sys", "github.com/rogpeppe/go-internal/diff", "github.com/coreos/go-systemd"}},
 		"pkg/server/demo":  {Own: append(slices.Clone(everything), "pkg/server")},
 		"cmd/snicket": {
 			Own:   append(slices.Clone(everything), "pkg/server", "pkg/server/demo"),

@@ -24,6 +24,7 @@ func (d *decoder) check(c *Config, routes []routeSource) {
 			continue
 		}
 		used[r.Pool] = true
+		d.checkTold(r, src, p)
 		switch {
 		case p.TLS != nil && r.Mode == Passthrough:
 			d.problem(src.table.pos("pool"), `add mode = "terminate" to the route, or send it to a pool without tls`,
@@ -128,6 +129,16 @@ func (d *decoder) checkVerifiable(r Route, p *Pool) {
 			d.problem(h.Pos, fmt.Sprintf(`add server_name = "…" to [pools.%s.tls] in line %d`, bareOrQuoted(p.Name), p.TLS.Pos.Line),
 				"host %q leads to pool %q, which has no name to verify its backends by", h.Pattern, p.Name)
 		}
+	}
+}
+
+// checkTold warns of clients that are let in whatever they show, where nobody behind is
+// told what that was.
+func (d *decoder) checkTold(r Route, src routeSource, p *Pool) {
+	told := p.ProxyProtocol == 2 && slices.Contains(p.ProxyTLVs, TLVSSL)
+	if r.TLS.Policy.ClientAuth == ClientAuthRequest && !told {
+		d.warning(src.tls.pos("client_auth"), `write client_auth = "require", or proxy_protocol = "v2" in the pool, whose "ssl" TLV tells it`,
+			"route %q lets in whoever shows no good certificate, and pool %q is not told", r.Name, p.Name)
 	}
 }
 

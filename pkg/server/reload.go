@@ -109,6 +109,8 @@ func (s *Server) Reload(ctx context.Context) error {
 func (s *Server) reloadNow(ctx context.Context) (admin.Reloaded, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	s.notifyReloading()
+	defer s.notify(notifyReady)
 	before := s.proxy.Bound()
 	done, attrs, err := s.reload(ctx)
 	s.reloads.count(err)

@@ -225,6 +225,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.warn(pl, nil)
 	s.phase.set(running)
 	s.log.Info("ready", slog.Int("loops", s.loops), slog.Int("routes", len(pl.config.Routes)), slog.Int("pools", len(pl.config.Pools)))
+	s.notify(notifyReady)
 	if s.o.Ready != nil {
 		s.o.Ready(bound)
 	}
@@ -297,6 +298,7 @@ func (s *Server) drain(ctx context.Context, sig os.Signal, signals <-chan os.Sig
 	s.mu.Lock()
 	wait, delay := s.plan.config.Timeouts.Drain, s.plan.config.Timeouts.ShutdownDelay
 	s.mu.Unlock()
+	s.notify(notifyStopping)
 	if delay > 0 && !s.delay(ctx, delay, sig, signals) {
 		wait = 0
 	}

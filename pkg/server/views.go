@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -230,6 +229,11 @@ func (s *Server) explainRunning(q admin.Question) (admin.Explanation, error) {
 	if err != nil {
 		return admin.Explanation{}, admin.NotFound(err.Error(), "there is "+listed(names))
 	}
+	return e.View(), nil
+}
+
+// View is the explanation in the form of the admin API.
+func (e *Explained) View() admin.Explanation {
 	out := admin.Explanation{
 		Listener: e.Listener, Pattern: e.Pattern, Outcome: e.Outcome.String(),
 		Verdicts: []admin.Verdict{}, Looked: append([]string{}, e.Looked...), Others: []admin.Other{},
@@ -243,6 +247,5 @@ func (s *Server) explainRunning(q admin.Question) (admin.Explanation, error) {
 	for _, o := range e.Others {
 		out.Others = append(out.Others, admin.Other{Listener: o.Listener, Pattern: o.Pattern})
 	}
-	slices.SortStableFunc(out.Others, func(a, b admin.Other) int { return cmp.Compare(a.Listener, b.Listener) })
-	return out, nil
+	return out
 }
