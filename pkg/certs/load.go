@@ -91,7 +91,7 @@ func (l *Loader) Load(certFile, keyFile string) (*Certificate, []Problem) {
 			c.authorities = append(c.authorities, x) // not a part of chain, which would keep the leaf
 		}
 	}
-	return c, checkMode(keyFile)
+	return c, c.CheckKeyFile()
 }
 
 // KeyBeside is where the key of a certificate is looked for that is not in the same
@@ -283,8 +283,9 @@ func Names(c *x509.Certificate) string {
 	return strings.Join(c.DNSNames, ", ")
 }
 
-// checkMode warns of a key that anybody on the machine can read.
-func checkMode(file string) []Problem {
+// CheckKeyFile warns of a key file that anybody on the machine can read.
+func (c *Certificate) CheckKeyFile() []Problem {
+	file := c.KeyFile
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm()&0o004 == 0 {
 		return nil // one that vanished since it was read is no longer readable

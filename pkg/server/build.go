@@ -12,7 +12,6 @@ import (
 
 	"github.com/snicketlb/snicket/balancer"
 	"github.com/snicketlb/snicket/pkg/admin"
-	"github.com/snicketlb/snicket/pkg/certs"
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/metrics"
@@ -61,8 +60,9 @@ func loopsOf(c *config.Config) int {
 type shared struct {
 	pools  map[string]*sharedPool
 	routes map[string]*sharedRoute
-	// tickets are made anew by each build from those before.
+	// tickets and secrets are made anew by each build from those before.
 	tickets *tickets
+	secrets *secrets
 }
 
 type sharedPool struct {
@@ -113,6 +113,10 @@ func build(path string, old *shared, o buildOptions) *plan {
 	c, problems := config.Load(path)
 	pl := &plan{config: c, problems: problems, shared: old.take(c, cmp.Or(o.loops, loopsOf(c)))}
 	pl.secrets = newSecrets(time.Now(), pl.problem)
+	if old != nil {
+		pl.secrets.succeed(old.secrets)
+	}
+	pl.shared.secrets = pl.secrets
 	pl.secrets.managed = o.authority.managed()
 	b := &builder{plan: pl, failed: o.failed, authority: o.authority}
 	pl.state = proxy.State{
@@ -130,6 +134,7 @@ func build(path string, old *shared, o buildOptions) *plan {
 	b.routes()
 	b.places()
 	pl.admin = b.adminSettings()
+	pl.secrets.before = nil
 	for _, p := range pl.secrets.aged {
 		p.Warning = o.serving
 		pl.aged = append(pl.aged, p)
@@ -238,7 +243,7 @@ func tlvs(list []config.ProxyTLV) proxy.TLVs {
 
 func (b *builder) routes() {
 	b.secrets.tickets = b.shared.tickets
-	common := certs.NewSet(b.secrets.servers(b.config.TLS.Certificates))
+	b.secrets.common = b.secrets.list(b.config.TLS.CertificateEntries, b.config.TLS.Certificates)
 	for i := range b.config.Routes {
 		r := &b.config.Routes[i]
 		shared := b.shared.routes[r.Name]
@@ -252,7 +257,7 @@ func (b *builder) routes() {
 			route.Hosts = append(route.Hosts, h.Pattern)
 		}
 		if r.Mode == config.Terminate {
-			route.TLS = b.secrets.terminator(r, common, b.config.TLS.Incomplete)
+			route.TLS = b.secrets.terminator(r, b.config.TLS.Incomplete)
 			route.Challenge = b.challengeOf(r)
 		}
 		b.state.Routes = append(b.state.Routes, route)

@@ -5,9 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
-	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/snicketlb/snicket/pkg/certs"
@@ -17,16 +15,27 @@ import (
 )
 
 // secrets loads certificates and roots, each file once, and tells what is wrong with
-// them at the place that names them.
+// them at the place that names them. It belongs to one goroutine at a time: the one that
+// builds a plan, and then, while the plan is in force, whoever holds reloading.
 type secrets struct {
 	now    time.Time
 	report func(config.Problem)
-	loaded map[[2]string]*certs.Certificate
 	pools  map[string]*x509.CertPool
 	broken bool // a certificate could not be loaded
 	aged   config.Problems
 	// managed holds the certificates of ACME; nil: nothing is served.
 	managed *certs.Managed
+
+	before  *secrets // those of the plan before, while this one is built; nil: none
+	loader  *certs.Loader
+	pairs   map[pairFiles]*pair
+	used    map[pairFiles]bool // those that are shown to clients
+	shown   map[pairFiles]bool // those that are shown to backends
+	lists   []*certificateList
+	common  *certificateList // that of [tls]
+	serves  []*served
+
+	mu sync.Mutex // guards the sets in lists, which others look at
 
 	tickets *tickets
 
@@ -42,22 +51,21 @@ type probeSecrets struct {
 }
 
 func newSecrets(now time.Time, report func(config.Problem)) *secrets {
+	e := newEye()
 	return &secrets{
-		now: now, report: report,
-		loaded: map[[2]string]*certs.Certificate{}, pools: map[string]*x509.CertPool{}, eye: newEye(),
+		now: now, report: report, pools: map[string]*x509.CertPool{},
+		eye: e, loader: certs.NewLoader(e.ReadFile),
+		pairs: map[pairFiles]*pair{}, used: map[pairFiles]bool{}, shown: map[pairFiles]bool{},
 	}
 }
 
-// servers loads certificates to show to clients. One that cannot be used is left out
-// and reported.
-func (s *secrets) servers(list []config.Certificate) []*certs.Certificate {
-	var out []*certs.Certificate
-	for _, c := range list {
-		if loaded := s.load(c, true); loaded != nil {
-			out = append(out, loaded)
-		}
+// succeed makes s take over from what former has loaded; former may be nil. Files are
+// read anew, and those that hold the same are not parsed again.
+func (s *secrets) succeed(former *secrets) {
+	if former != nil {
+		s.before, s.loader, s.eye = former, former.loader, former.eye
+		s.eye.forget()
 	}
-	return out
 }
 
 // client loads the certificate shown to backends; nil for none.
@@ -72,48 +80,36 @@ func (s *secrets) client(c config.Certificate) *tls.Certificate {
 	return &loaded.Certificate
 }
 
-// load loads a certificate once. What is only a warning about the chain of a server,
-// such as that it has no host name, says nothing of a client's.
+// load loads a certificate, and reports what is wrong with it once. What is only a
+// warning about the chain of a server, such as that it has no host name, says nothing of a
+// client's.
 func (s *secrets) load(c config.Certificate, forServer bool) *certs.Certificate {
-	key := [2]string{c.Cert, c.Key}
-	if loaded, ok := s.loaded[key]; ok {
-		return loaded
+	files := pairFiles{c.Cert, c.Key}
+	known := s.used[files] || s.shown[files]
+	if forServer {
+		s.used[files] = true
+	} else {
+		s.shown[files] = true
 	}
-	loaded, problems := certs.Load(c.Cert, c.Key)
-	if loaded != nil {
-		always := timeless(loaded)
-		for _, p := range loaded.Check(s.now, nil) {
-			switch {
-			case !p.Warning && !slices.Contains(always, p):
-				s.aged = append(s.aged, problemAt(c.Pos, p))
-			case forServer || !p.Warning:
-				problems = append(problems, p)
+	if known {
+		return s.pairs[files].cert
+	}
+	p := s.pairOf(files)
+	problems := p.problems
+	if p.cert != nil {
+		problems = p.cert.CheckKeyFile()
+		for _, at := range p.cert.CheckAge(s.now) {
+			s.aged = append(s.aged, problemAt(c.Pos, at))
+		}
+		for _, at := range p.problems {
+			if forServer || !at.Warning {
+				problems = append(problems, at)
 			}
 		}
 	}
 	s.reportAt(c.Pos, problems)
-	s.loaded[key] = loaded
-	s.broken = s.broken || loaded == nil
-	return loaded
-}
-
-// timeless is what is wrong with a certificate at any time. What Check says beyond
-// that is the age of one in the chain, of which it is silent when that one begins.
-func timeless(c *certs.Certificate) []certs.Problem {
-	var always []certs.Problem
-	for i, der := range c.Certificate.Certificate {
-		x, err := x509.ParseCertificate(der)
-		if err != nil {
-			return always
-		}
-		then := c.Check(x.NotBefore, nil)
-		if i == 0 {
-			always = then
-			continue
-		}
-		always = slices.DeleteFunc(always, func(p certs.Problem) bool { return !slices.Contains(then, p) })
-	}
-	return always
+	s.broken = s.broken || p.cert == nil
+	return p.cert
 }
 
 // roots loads a bundle of CA certificates; nil, for the system's, without a file.
@@ -134,9 +130,9 @@ func (s *secrets) roots(f config.File) *x509.CertPool {
 // files held the same.
 func (s *secrets) contents() map[string][sha256.Size]byte {
 	held := map[string][sha256.Size]byte{}
-	for files, c := range s.loaded {
-		if c != nil {
-			held[files[0]] = sha256.Sum256(bytes.Join(c.Certificate.Certificate, nil))
+	for files, p := range s.pairs {
+		if p.cert != nil {
+			held[files.cert] = sha256.Sum256(bytes.Join(p.cert.Certificate.Certificate, nil))
 		}
 	}
 	return held
@@ -155,17 +151,8 @@ func problemAt(pos config.Position, p certs.Problem) config.Problem {
 // terminator makes the TLS server of a route, and reports hosts that no certificate
 // covers. Its session tickets are its own: a session of one route never resumes on
 // another, and does behind a reload.
-func (s *secrets) terminator(r *config.Route, common *certs.Set, incomplete bool) *proxy.Terminator {
-	incomplete = incomplete || r.TLS.Incomplete
-	own := certs.NewSet(s.servers(r.TLS.Certificates))
-	store := certs.NewStore(own, common, certs.StoreOptions{Managed: s.managedFor(r), Default: r.TLS.DefaultCertificate})
-	t := &proxy.Terminator{Store: certs.NewLive(store)}
-	for _, h := range r.Hosts {
-		// One that could not be loaded may well cover it: that is told already.
-		if !s.broken && !incomplete && !r.TLS.ACME && !store.Covers(h.Pattern) {
-			s.report(uncovered(h, r.TLS.DefaultCertificate))
-		}
-	}
+func (s *secrets) terminator(r *config.Route, incomplete bool) *proxy.Terminator {
+	t := &proxy.Terminator{Store: s.serve(r, incomplete)}
 	config := func(alpn ...string) *tls.Config {
 		return terminate.ServerConfig(terminate.ServerOptions{
 			Store: t.Store, ALPN: alpn, MinVersion: r.TLS.Policy.MinVersion,
@@ -180,13 +167,4 @@ func (s *secrets) terminator(r *config.Route, common *certs.Set, incomplete bool
 	}
 	s.tickets.serve(s.ticketPolicy(r), t, s.now)
 	return t
-}
-
-func uncovered(h config.Host, byDefault bool) config.Problem {
-	hint := "add one to certificates in [routes.tls] or [tls]"
-	broad := h.Pattern == "*" || h.Pattern == "-" || strings.HasPrefix(h.Pattern, "**.")
-	if broad && !byDefault {
-		hint = "name the hosts, or set default_certificate = true in [routes.tls] to show one that does not fit"
-	}
-	return config.Problem{Pos: h.Pos, Text: fmt.Sprintf("no certificate covers %q", h.Pattern), Hint: hint}
 }

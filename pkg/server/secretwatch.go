@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snicketlb/snicket/pkg/certs"
 	"github.com/snicketlb/snicket/pkg/watch"
 )
 
@@ -71,14 +73,14 @@ func (s *secrets) refresh(now time.Time, log *slog.Logger) {
 			}
 		}
 		if f.err != nil {
-			s.troubles.meet(now, f.what+": "+f.err.Error())
+			s.troubles.meet(now, trouble{"file is not taken", f.what + ": " + f.err.Error(), "what was loaded before stays"})
 		}
 	}
 }
 
 // patterns are those of all files that are followed.
 func (s *secrets) patterns() []string {
-	var all []string
+	all := s.certificatePatterns()
 	for _, f := range s.followers {
 		all = append(all, f.files...)
 	}
@@ -100,40 +102,44 @@ func baseNames(files []string) string {
 
 // troubles are what is wrong with files, from one look to the next.
 type troubles struct {
-	standing map[string]*trouble
+	standing map[trouble]*stand
 }
 
-type trouble struct {
+// trouble is what to say of it.
+type trouble struct{ message, why, so string }
+
+type stand struct {
 	since     time.Time
 	met, said bool
 }
 
 // meet notes what is wrong at this look.
-func (t *troubles) meet(now time.Time, text string) {
+func (t *troubles) meet(now time.Time, what trouble) {
 	if t.standing == nil {
-		t.standing = map[string]*trouble{}
+		t.standing = map[trouble]*stand{}
 	}
-	if t.standing[text] == nil {
-		t.standing[text] = &trouble{since: now}
+	if t.standing[what] == nil {
+		t.standing[what] = &stand{since: now}
 	}
-	t.standing[text].met = true
+	t.standing[what].met = true
 }
 
 // over ends a look: what was not met is forgotten, and say is called once with what has
 // stood for a while. It returns how long to wait for what has not; 0 for nothing.
-func (t *troubles) over(now time.Time, say func(text string)) (wait time.Duration) {
-	for _, text := range slices.Sorted(maps.Keys(t.standing)) {
-		at := t.standing[text]
+func (t *troubles) over(now time.Time, say func(trouble)) (wait time.Duration) {
+	inOrder := func(a, b trouble) int { return cmp.Or(cmp.Compare(a.why, b.why), cmp.Compare(a.message, b.message)) }
+	for _, of := range slices.SortedFunc(maps.Keys(t.standing), inOrder) {
+		at := t.standing[of]
 		switch left := settle - now.Sub(at.since); {
 		case !at.met:
-			delete(t.standing, text)
+			delete(t.standing, of)
 			continue
 		case at.said:
 		case left <= 0:
 			at.said = true
-			say(text)
-		case wait == 0 || left < wait:
-			wait = left
+			say(of)
+		default:
+			wait = sooner(wait, left)
 		}
 		at.met = false
 	}
@@ -181,11 +187,50 @@ func (s *Server) lookAtSecrets(w *watch.Watcher) (time.Duration, error) {
 	err := w.Watch(held.patterns())
 	now := time.Now()
 	held.refresh(now, s.log)
-	wait := held.troubles.over(now, func(text string) {
-		s.log.Warn("file is not taken", slog.String("why", text), slog.String("so", "what was loaded before stays"))
-	})
+	wait := s.renewCertificates(held, now)
+	wait = sooner(wait, held.troubles.over(now, func(of trouble) {
+		s.log.Warn(of.message, slog.String("why", of.why), slog.String("so", of.so))
+	}))
+	held.eye.next()
 	if wait == 0 {
 		wait = secretsEvery
 	}
 	return wait, err
+}
+
+// renewCertificates puts certificates into force whose files have changed, and returns
+// when to look again; 0: when something has changed. The caller holds reloading.
+func (s *Server) renewCertificates(held *secrets, now time.Time) time.Duration {
+	r := held.renew(now)
+	held.meetUncovered(now)
+	if !r.files.Empty() {
+		s.log.Info("certificates reloaded", slog.String("files", differenceText(r.files, "renewed")), slog.String("names", someNames(r.certs)))
+	}
+	for _, c := range r.certs {
+		for _, p := range c.CheckAge(now) {
+			s.log.Warn("certificate is not valid now, clients will refuse it", slog.String("warning", p.String()))
+		}
+		for _, p := range append(c.CheckKeyFile(), c.CheckForm(now, nil)...) {
+			s.log.Warn("certificate", slog.String("warning", p.String()))
+		}
+	}
+	return r.wait
+}
+
+// someNames lists the host names of certificates, ten at most.
+func someNames(list []*certs.Certificate) string {
+	const most = 10
+	var names []string
+	for _, c := range list {
+		for _, name := range c.Names {
+			if slices.Contains(names, name) {
+				continue
+			}
+			if len(names) == most {
+				return strings.Join(append(names, "…"), ", ")
+			}
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }

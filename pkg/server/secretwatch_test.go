@@ -52,9 +52,24 @@ func TestEye(t *testing.T) {
 	if _, err := e.ReadFile(filepath.Dir(path)); err == nil {
 		t.Error("a directory was read")
 	}
-	e.keep(nil)
+	if got := seen[e.last(path)]; got != "two" {
+		t.Errorf("two was taken for %q", got)
+	}
+	e.next()
+	if got := seen[e.last(path)]; got != "two" {
+		t.Errorf("two was forgotten for %q in the round in which it was looked at", got)
+	}
+	e.next()
 	if len(e.seen) != 0 {
-		t.Errorf("%d files are kept, want none", len(e.seen))
+		t.Errorf("%d files are kept that were not looked at, want none", len(e.seen))
+	}
+	e.look(path)
+	e.forget()
+	if got := e.last(path); got != (content{}) {
+		t.Errorf("got %v of a file that is forgotten", got)
+	}
+	if got := seen[e.look(path)]; got != "two" {
+		t.Errorf("two is taken for %q", got)
 	}
 }
 
@@ -89,7 +104,7 @@ func TestFollow(t *testing.T) {
 	look := func(after time.Duration) time.Duration {
 		now = now.Add(after)
 		s.refresh(now, log)
-		return s.troubles.over(now, func(text string) { said = append(said, text) })
+		return s.troubles.over(now, func(of trouble) { said = append(said, of.why) })
 	}
 	expect := func(step string, loads int, sayings int) {
 		t.Helper()

@@ -31,11 +31,15 @@ type sight struct {
 	stamp   stamp
 	young   bool // it may have changed since behind the same stamp
 	content content
+	round   int // the last in which it was looked at
 }
 
 // eye sees what files hold, and reads again only those that may have changed. It belongs
 // to one goroutine at a time.
-type eye struct{ seen map[string]sight }
+type eye struct {
+	seen  map[string]sight
+	round int
+}
 
 func newEye() *eye { return &eye{seen: map[string]sight{}} }
 
@@ -44,6 +48,8 @@ func (e *eye) look(path string) content {
 	info, err := os.Stat(path)
 	if err == nil {
 		if was, ok := e.seen[path]; ok && !was.young && was.stamp == stampOf(info) {
+			was.round = e.round
+			e.seen[path] = was
 			return was.content
 		}
 	}
@@ -70,23 +76,31 @@ func (e *eye) read(path string, info fs.FileInfo, err error) (content, []byte, e
 		b, err = os.ReadFile(path)
 	}
 	if err != nil {
-		delete(e.seen, path)
-		return content{why: err.Error()}, nil, err
+		c := content{why: err.Error()}
+		e.seen[path] = sight{young: true, content: c, round: e.round}
+		return c, nil, err
 	}
 	c := content{sum: sha256.Sum256(b)}
 	s := stampOf(info)
-	e.seen[path] = sight{stamp: s, young: time.Since(time.Unix(s.changed.Unix())) < youngFor, content: c}
+	e.seen[path] = sight{stamp: s, young: time.Since(time.Unix(s.changed.Unix())) < youngFor, content: c, round: e.round}
 	return c, b, nil
 }
 
-// keep forgets all files but those.
-func (e *eye) keep(files map[string]bool) {
-	for path := range e.seen {
-		if !files[path] {
+// last returns what a file held when it was last looked at.
+func (e *eye) last(path string) content { return e.seen[path].content }
+
+// next ends a round: files that were not looked at in it are forgotten.
+func (e *eye) next() {
+	for path, s := range e.seen {
+		if s.round != e.round {
 			delete(e.seen, path)
 		}
 	}
+	e.round++
 }
+
+// forget makes the next look at each file read it.
+func (e *eye) forget() { clear(e.seen) }
 
 func stampOf(info fs.FileInfo) stamp {
 	s := stamp{size: info.Size()}

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snicketlb/snicket/pkg/certs"
+	"github.com/snicketlb/snicket/pkg/config"
+)
+
+// shelf is a directory of certificates with what a plan holds of it.
+type shelf struct {
+	t         *testing.T
+	dir       string
+	authority *certs.Authority
+	secrets   *secrets
+	now       time.Time
+	said      []string
+}
+
+func newShelf(t *testing.T) *shelf {
+	t.Helper()
+	a, err := certs.NewAuthority("ca")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	return &shelf{t: t, dir: t.TempDir(), authority: a, now: now, secrets: newSecrets(now, func(p config.Problem) { t.Error(p) })}
+}
+
+func (s *shelf) write(name string, content []byte) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *shelf) remove(name string) {
+	s.t.Helper()
+	if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// put writes a new certificate as NAME.pem and NAME.key.
+func (s *shelf) put(name string) {
+	s.t.Helper()
+	c, err := s.authority.Issue(certs.IssueOptions{Names: []string{name + ".test"}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	chain, key, err := c.PEM()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write(name+".pem", chain)
+	s.write(name+".key", key)
+}
+
+// look is a look at the files after a while, and returns what it changed and when the
+// next is due.
+func (s *shelf) look(after time.Duration) (changed string, wait time.Duration) {
+	s.t.Helper()
+	s.now = s.now.Add(after)
+	r := s.secrets.renew(s.now)
+	s.secrets.meetUncovered(s.now)
+	wait = sooner(r.wait, s.secrets.troubles.over(s.now, func(of trouble) {
+		s.said = append(s.said, strings.ReplaceAll(of.why, s.dir+"/", "")+", "+of.so)
+	}))
+	s.secrets.eye.next()
+	return differenceText(r.files, "renewed"), wait
+}
+
+// TestRenew holds what is taken, what stays and what is said of it, look by look.
+func TestRenew(t *testing.T) {
+	s := newShelf(t)
+	for _, name := range []string{"a", "b", "own"} {
+		s.put(name)
+	}
+	glob := config.CertificateEntry{Pattern: filepath.Join(s.dir, "[a-m].pem")}
+	file := config.CertificateEntry{Cert: filepath.Join(s.dir, "own.pem"), Key: filepath.Join(s.dir, "own.key")}
+	s.secrets.common = s.secrets.list([]config.CertificateEntry{glob}, glob.Files())
+	route := &config.Route{Name: "r", Hosts: []config.Host{{Pattern: "own.test"}, {Pattern: "b.test"}}}
+	route.TLS.CertificateEntries, route.TLS.Certificates = []config.CertificateEntry{file}, file.Files()
+	live := s.secrets.serve(route, false)
+	first := live.Store()
+
+	nothing := func() {}
+	for _, step := range []struct {
+		name    string
+		change  func()
+		after   time.Duration
+		changed string
+		wait    time.Duration
+		said    string // "" for nothing
+	}{
+		{name: "nothing", change: nothing},
+		{name: "renewed, and new", change: func() { s.put("a"); s.put("c") }, changed: "renewed: a.pem; added: c.pem"},
+		{name: "the same again", change: func() { s.write("x.pem", nil) }},
+		{name: "empty", change: func() { s.write("own.pem", nil) }, wait: settle},
+		{name: "still", change: nothing, after: settle, said: "own.pem: is empty: a PEM file is text that begins with -----BEGIN CERTIFICATE-----, the one before stays"},
+		{name: "and still", change: nothing, after: time.Hour},
+		{name: "gone", change: func() { s.remove("own.pem") }, wait: settle},
+		{name: "for a while", change: nothing, after: settle, said: "own.pem: cannot be read: no such file or directory, the one before stays"},
+		{name: "back", change: func() { s.put("own") }, changed: "renewed: own.pem"},
+		{name: "no key for a moment", change: func() { s.remove("own.key") }, wait: settle},
+		{name: "and back", change: func() { s.put("own") }, after: settle, changed: "renewed: own.pem"},
+		{name: "gone from a pattern", change: func() { s.remove("b.pem") }, wait: settle},
+		{name: "not yet", change: nothing, after: settle / 2, wait: settle / 2},
+		{name: "back in time", change: func() { s.put("b") }, after: settle / 2, changed: "renewed: b.pem"},
+		{name: "gone again", change: func() { s.remove("b.pem"); s.remove("b.key") }, wait: settle},
+		{name: "for good", change: nothing, after: settle, changed: "removed: b.pem", wait: settle},
+		{name: "and a host with it", change: nothing, after: settle, said: `route "r": "b.test", its clients are refused`},
+		{name: "new and broken", change: func() { s.write("d.pem", []byte("x")) }, wait: settle},
+		{name: "and left out", change: nothing, after: settle, said: "d.pem: is not PEM: a PEM file is text that begins with -----BEGIN CERTIFICATE-----, it is left out"},
+		{name: "a key in the file, which had one beside it", change: func() {
+			chain, err := os.ReadFile(filepath.Join(s.dir, "c.pem"))
+			key, keyErr := os.ReadFile(filepath.Join(s.dir, "c.key"))
+			if err != nil || keyErr != nil {
+				t.Fatal(err, keyErr)
+			}
+			s.write("c.pem", append(chain, key...))
+			s.remove("c.key")
+		}, changed: "renewed: c.pem"},
+	} {
+		step.change()
+		s.said = nil
+		changed, wait := s.look(step.after)
+		if changed != step.changed || wait != step.wait || strings.Join(s.said, "; ") != step.said {
+			t.Errorf("%s: got %q, %v to wait, %q said; want %q, %v, %q", step.name, changed, wait, s.said, step.changed, step.wait, step.said)
+		}
+	}
+	if now := live.Store(); now == first || !now.Covers("own.test") || !now.Covers("c.test") || now.Covers("b.test") || !first.Covers("b.test") {
+		t.Error("the store of now does not cover what it should, or the former one was changed")
+	}
+	if got, want := len(s.secrets.pairs), 4; got != want { // a, c, d, own
+		t.Errorf("%d pairs are kept, want %d", got, want)
+	}
+}
+
+// TestSucceed: the secrets of the next plan hold the very certificates of the one before
+// where files hold the same, and read those that do not.
+func TestSucceed(t *testing.T) {
+	s := newShelf(t)
+	s.put("a")
+	s.put("b")
+	entry := config.CertificateEntry{Pattern: filepath.Join(s.dir, "*.pem")}
+	before := s.secrets.list([]config.CertificateEntry{entry}, entry.Files())
+	s.put("b")
+	next := newSecrets(s.now, func(p config.Problem) { t.Error(p) })
+	next.succeed(s.secrets)
+	after := next.list([]config.CertificateEntry{entry}, entry.Files())
+	if before.held[0].cert != after.held[0].cert {
+		t.Error("a.pem was parsed anew")
+	}
+	if before.held[1].cert == after.held[1].cert {
+		t.Error("b.pem was not read")
+	}
+}
