@@ -18,8 +18,7 @@ import (
 )
 
 // Authority is a certificate authority in memory, for demonstrations and
-// tests: it keeps no record, revokes nothing and forgets its key when the
-// process ends. It is safe for concurrent use.
+// tests: it keeps no record and forgets its key when the process ends. It is safe for concurrent use.
 type Authority struct {
 	chain []*x509.Certificate // its own certificate first, the root last
 	key   crypto.Signer
@@ -115,6 +114,36 @@ func (a *Authority) Issue(o IssueOptions) (*Certificate, error) {
 		c.Certificate.Certificate = append(c.Certificate.Certificate, x.Raw)
 	}
 	return c, nil
+}
+
+// RevokeOptions describe a certificate revocation list.
+type RevokeOptions struct {
+	// Revoked are the certificates that it names.
+	Revoked []*x509.Certificate
+	// ThisUpdate and NextUpdate bound its time; zero for an hour ago and a week from
+	// now.
+	ThisUpdate, NextUpdate time.Time
+}
+
+// Revoke issues a certificate revocation list in DER (RFC 5280 §5). The authority
+// keeps no record: a further list names what it is told alone.
+func (a *Authority) Revoke(o RevokeOptions) ([]byte, error) {
+	template := &x509.RevocationList{Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: o.ThisUpdate, NextUpdate: o.NextUpdate}
+	if template.ThisUpdate.IsZero() {
+		template.ThisUpdate = time.Now().Add(-time.Hour)
+	}
+	if template.NextUpdate.IsZero() {
+		template.NextUpdate = time.Now().AddDate(0, 0, 7)
+	}
+	for _, c := range o.Revoked {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: template.ThisUpdate})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, template, a.chain[0], a.key)
+	if err != nil {
+		return nil, fmt.Errorf("CRL of %q: %w", a.chain[0].Subject, err)
+	}
+	return der, nil
 }
 
 // PEM returns the certificate of the authority's root, for clients to trust.

@@ -103,6 +103,19 @@ func KeyBeside(certFile string) string {
 // Pool reads a bundle of CA certificates in PEM. It returns nil and a problem
 // if the file cannot be read or holds none.
 func Pool(file string) (*x509.CertPool, []Problem) {
+	bundle, problems := Bundle(file)
+	if bundle == nil {
+		return nil, problems
+	}
+	pool := x509.NewCertPool()
+	for _, c := range bundle {
+		pool.AddCert(c)
+	}
+	return pool, problems
+}
+
+// Bundle reads the CA certificates that [Pool] makes a pool of, in their order.
+func Bundle(file string) ([]*x509.Certificate, []Problem) {
 	l := NewLoader(nil)
 	blocks, problem := l.readPEM(file, "CERTIFICATE")
 	if problem != nil {
@@ -115,16 +128,20 @@ func Pool(file string) (*x509.CertPool, []Problem) {
 		}
 		return nil, []Problem{*problem}
 	}
-	pool := x509.NewCertPool()
-	for _, c := range chain {
-		pool.AddCert(c)
-	}
-	return pool, nil
+	return chain, nil
 }
 
 // readPEM returns the PEM blocks of a file, at least one; want is the type of block
 // that the file is meant to hold.
 func (l *Loader) readPEM(file, want string) ([]*pem.Block, *Problem) {
+	b, problem := l.readFile(file)
+	if problem != nil {
+		return nil, problem
+	}
+	return decodePEM(file, want, b)
+}
+
+func (l *Loader) readFile(file string) ([]byte, *Problem) {
 	b, err := l.read(file)
 	if err != nil {
 		if e, ok := errors.AsType[*fs.PathError](err); ok {
@@ -132,6 +149,11 @@ func (l *Loader) readPEM(file, want string) ([]*pem.Block, *Problem) {
 		}
 		return nil, &Problem{File: file, Text: fmt.Sprintf("cannot be read: %v", err)}
 	}
+	return b, nil
+}
+
+// decodePEM is readPEM of the content b.
+func decodePEM(file, want string, b []byte) ([]*pem.Block, *Problem) {
 	var blocks []*pem.Block
 	for rest := b; ; {
 		var block *pem.Block
