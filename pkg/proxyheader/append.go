@@ -2,6 +2,7 @@ package proxyheader
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"net"
@@ -36,16 +37,33 @@ type Out struct {
 	CRC32C bool
 }
 
-// SSL describes the TLS connection that was terminated (§2.2.6).
+// SSL describes the TLS connection that was terminated (§2.2.6). Empty fields are
+// left out.
 type SSL struct {
 	// Version is the protocol as in "TLSv1.3", Cipher the suite, CommonName
-	// that of the client's certificate. Empty ones are left out.
+	// that of the client's certificate.
 	Version, Cipher, CommonName string
+	// SignatureAlgorithm is what the server's certificate is signed with, as in
+	// "RSA-SHA256", KeyAlgorithm that of its key, as in "RSA2048".
+	SignatureAlgorithm, KeyAlgorithm string
+	// Group is that of the key exchange, as in "secp256r1", SignatureScheme how the
+	// server signed it, as in "rsa_pss_rsae_sha256".
+	Group, SignatureScheme string
+	// Certificate is the client's, in DER. It may make a header too long for
+	// [Append], or for who reads it.
+	Certificate []byte
 	// ClientCertificate says that the client presented a certificate, Resumed
 	// that it did so in an earlier connection of the same TLS session,
 	// Verified that it was presented and verified.
 	ClientCertificate, Resumed, Verified bool
+	// Why tells why a certificate is not Verified: the number that OpenSSL has for
+	// that (X509_V_ERR_…), 0 for 1, the one without a reason.
+	Why uint32
 }
+
+// ErrTooLong is wrapped by the error of [Append] for a header over 4 KiB. One that
+// carries a certificate may do without it.
+var ErrTooLong = errors.New("too long")
 
 // Bits of the client field of the SSL TLV (§2.2.6).
 const (
@@ -83,7 +101,7 @@ func Append(dst []byte, o Out) ([]byte, error) {
 		return dst, fmt.Errorf("PROXY header: %w", err)
 	}
 	if len(b) > maxV2 {
-		return dst, fmt.Errorf("PROXY header of %d bytes, limit %d", len(b), maxV2)
+		return dst, fmt.Errorf("PROXY header %w: %d bytes, limit %d", ErrTooLong, len(b), maxV2)
 	}
 	if o.Version == 2 && o.CRC32C {
 		// The checksum is the first TLV: its value lies behind the addresses
@@ -124,7 +142,7 @@ func (o *Out) tlvs() ([]proxyproto.TLV, error) {
 // value encodes s as the value of an SSL TLV: the client field, the result of
 // the verification, zero being success, and the sub-TLVs (§2.2.6).
 func (s *SSL) value() ([]byte, error) {
-	client, verify := byte(clientSSL), uint32(1)
+	client, verify := byte(clientSSL), max(s.Why, 1)
 	if s.ClientCertificate {
 		client |= clientCertSess
 		if !s.Resumed {
@@ -134,25 +152,27 @@ func (s *SSL) value() ([]byte, error) {
 	if s.ClientCertificate && s.Verified {
 		verify = 0
 	}
-	value := binary.BigEndian.AppendUint32([]byte{client}, verify)
-	for _, sub := range [...]struct {
-		kind proxyproto.PP2Type
-		text string
-	}{
-		{proxyproto.PP2_SUBTYPE_SSL_VERSION, s.Version},
-		{proxyproto.PP2_SUBTYPE_SSL_CN, s.CommonName},
-		{proxyproto.PP2_SUBTYPE_SSL_CIPHER, s.Cipher},
-	} {
-		if sub.text == "" {
-			continue
-		}
-		b, err := proxyproto.JoinTLVs([]proxyproto.TLV{{Type: sub.kind, Value: []byte(sub.text)}})
-		if err != nil {
-			return nil, fmt.Errorf("PROXY header: %w", err)
-		}
-		value = append(value, b...)
+	if n := len(s.Certificate) + len(s.CommonName); n > maxV2 { // nor could a TLV hold more than 64 KiB
+		return nil, fmt.Errorf("PROXY header %w: client certificate of %d bytes, limit %d", ErrTooLong, n, maxV2)
 	}
-	return value, nil
+	value := make([]byte, 0, 256+len(s.Certificate))
+	value = binary.BigEndian.AppendUint32(append(value, client), verify)
+	value = appendSub(value, proxyproto.PP2_SUBTYPE_SSL_VERSION, s.Version)
+	value = appendSub(value, proxyproto.PP2_SUBTYPE_SSL_CN, s.CommonName)
+	value = appendSub(value, proxyproto.PP2_SUBTYPE_SSL_CIPHER, s.Cipher)
+	value = appendSub(value, proxyproto.PP2_SUBTYPE_SSL_SIG_ALG, s.SignatureAlgorithm)
+	value = appendSub(value, proxyproto.PP2_SUBTYPE_SSL_KEY_ALG, s.KeyAlgorithm)
+	value = appendSub(value, proxyproto.PP2_SUBTYPE_SSL_GROUP, s.Group)
+	value = appendSub(value, proxyproto.PP2_SUBTYPE_SSL_SIG_SCHEME, s.SignatureScheme)
+	return appendSub(value, proxyproto.PP2_SUBTYPE_SSL_CLIENT_CERT, s.Certificate), nil
+}
+
+// appendSub appends a sub-TLV unless it is empty. None is longer than maxV2.
+func appendSub[T string | []byte](b []byte, kind proxyproto.PP2Type, value T) []byte {
+	if len(value) == 0 {
+		return b
+	}
+	return append(append(b, byte(kind), byte(len(value)>>8), byte(len(value))), value...)
 }
 
 // Local returns the header of a connection that the proxy makes on its own

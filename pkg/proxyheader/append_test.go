@@ -2,6 +2,7 @@ package proxyheader_test
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -46,6 +47,17 @@ func TestAppend(t *testing.T) {
 				SSL: &proxyheader.SSL{Version: "TLSv1.3", CommonName: "me", Cipher: "TLS_AES1", ClientCertificate: true, Verified: true},
 			},
 		},
+		{ // the examples of §2.2.6
+			name: "v2 SSL, all of it", v2: "21 00 0061 20 005e 07 00000017 21 0007 544c5376312e32 22 0002 6d65 23 0008 544c535f41455331" +
+				"24 000a 5253412d534841323536 25 0007 52534132303438 26 0009 736563703235367231 27 0013 7273615f7073735f727361655f736861323536 28 0003 300101",
+			o: proxyheader.Out{
+				Version: 2, SSL: &proxyheader.SSL{
+					Version: "TLSv1.2", CommonName: "me", Cipher: "TLS_AES1", ClientCertificate: true, Why: 23,
+					SignatureAlgorithm: "RSA-SHA256", KeyAlgorithm: "RSA2048", Group: "secp256r1", SignatureScheme: "rsa_pss_rsae_sha256",
+					Certificate: []byte{0x30, 1, 1},
+				},
+			},
+		},
 		{
 			name: "v2 SSL without a certificate", o: proxyheader.Out{Version: 2, SSL: &proxyheader.SSL{Verified: true}},
 			v2: "21 00 0008 20 0005 01 00000001",
@@ -80,12 +92,23 @@ func TestAppendRefuses(t *testing.T) {
 		{"version 0", proxyheader.Out{}, "PROXY header version 0, want 1 or 2"},
 		{"version 3", proxyheader.Out{Version: 3}, "PROXY header version 3, want 1 or 2"},
 		{"unique-id", proxyheader.Out{Version: 2, UniqueID: make([]byte, 129)}, "PROXY header: unique-id of 129 bytes, limit 128"},
-		{"too long", proxyheader.Out{Version: 2, Authority: strings.Repeat("a", 4096)}, "PROXY header of 4115 bytes, limit 4096"},
+		{"too long", proxyheader.Out{Version: 2, Authority: strings.Repeat("a", 4096)}, "PROXY header too long: 4115 bytes, limit 4096"},
+		{
+			"certificate that no TLV holds", proxyheader.Out{Version: 2, SSL: &proxyheader.SSL{CommonName: "me", Certificate: make([]byte, 1<<16)}},
+			"PROXY header too long: client certificate of 65538 bytes, limit 4096",
+		},
+		{
+			"certificate that the header does not hold", proxyheader.Out{Version: 2, SSL: &proxyheader.SSL{Certificate: make([]byte, 4096)}},
+			"PROXY header too long: 4123 bytes, limit 4096",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := proxyheader.Append([]byte("before"), tt.o)
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if got, want := errors.Is(err, proxyheader.ErrTooLong), strings.Contains(tt.want, "too long"); got != want {
+				t.Errorf("errors.Is(%v, ErrTooLong) = %v, want %v", err, got, want)
 			}
 			if string(got) != "before" {
 				t.Errorf("dst became %q", got)
