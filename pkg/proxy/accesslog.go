@@ -16,7 +16,7 @@ type LogFormat uint8
 // The formats. Both have the same keys in the same order, one record a line.
 //
 // TextLog is key=value. What never came to pass is "-". The text of others (sni,
-// alpn, error, client_cn) is always quoted as Go's %q does, names of the
+// alpn, error, client_cn, client_verify) is always quoted as Go's %q does, names of the
 // configuration where they would not be one word otherwise.
 //
 // JSONLog is an object. What never came to pass is "" among the strings and null
@@ -121,6 +121,7 @@ func appendRecord(b []byte, r *Record, f LogFormat) []byte {
 	e.key("queue_ms").milliseconds(r.Queue)
 	e.key("ended_by").name(r.EndedBy.String())
 	e.key("requests").count(r.Requests)
+	e.key("client_verify").foreign(r.ClientVerify)
 	return e.end()
 }
 

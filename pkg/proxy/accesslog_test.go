@@ -73,7 +73,7 @@ func TestAppendRecord(t *testing.T) {
 				`route=shop mode=terminate pool=web backend=10.0.1.5:8080 outcome=ok error=- bytes_in=517 ` +
 				`bytes_out=1099511627776 hello_ms=1.500 dial_ms=0.000 handshake_ms=12.034 duration_ms=120000.000 ` +
 				`tls_version=1.3 cipher=TLS_AES_128_GCM_SHA256 client_cn="Ann O'Nym" resumed=true retries=1 ` +
-				`queue_ms=- ended_by=client requests=3`,
+				`queue_ms=- ended_by=client requests=3 client_verify=-`,
 		},
 		{
 			"full json", fullRecord(), JSONLog,
@@ -82,14 +82,14 @@ func TestAppendRecord(t *testing.T) {
 				`"route":"shop","mode":"terminate","pool":"web","backend":"10.0.1.5:8080","outcome":"ok","error":"","bytes_in":517,` +
 				`"bytes_out":1099511627776,"hello_ms":1.500,"dial_ms":0.000,"handshake_ms":12.034,"duration_ms":120000.000,` +
 				`"tls_version":"1.3","cipher":"TLS_AES_128_GCM_SHA256","client_cn":"Ann O'Nym","resumed":true,"retries":1,` +
-				`"queue_ms":null,"ended_by":"client","requests":3}`,
+				`"queue_ms":null,"ended_by":"client","requests":3,"client_verify":""}`,
 		},
 		{
 			"bare text", bareRecord(), TextLog,
 			`time=2026-03-04T05:06:07.000Z id=0000000000000001 listener="-" client=- peer=- sni=- alpn=- ja4=- route=- ` +
 				`mode=- pool=- backend=- outcome=hello-timeout error="no hello in 5s\n" bytes_in=0 bytes_out=0 hello_ms=- ` +
 				`dial_ms=- handshake_ms=- duration_ms=5000.000 tls_version=- cipher=- client_cn=- resumed=- retries=0 ` +
-				`queue_ms=- ended_by=- requests=-`,
+				`queue_ms=- ended_by=- requests=- client_verify=-`,
 		},
 		{
 			"bare json", bareRecord(), JSONLog,
@@ -97,14 +97,14 @@ func TestAppendRecord(t *testing.T) {
 				`"alpn":"","ja4":"","route":"","mode":"","pool":"","backend":"","outcome":"hello-timeout",` +
 				`"error":"no hello in 5s\u000a","bytes_in":0,"bytes_out":0,"hello_ms":null,"dial_ms":null,"handshake_ms":null,` +
 				`"duration_ms":5000.000,"tls_version":"","cipher":"","client_cn":"","resumed":null,"retries":0,` +
-				`"queue_ms":null,"ended_by":"","requests":null}`,
+				`"queue_ms":null,"ended_by":"","requests":null,"client_verify":""}`,
 		},
 		{
 			"foreign text breaks no line", hostile, TextLog,
 			`time=2026-03-04T05:06:07.000Z id=0000000000000001 listener="two words" client=- peer=- sni="-" ` +
 				`alpn="h2 \xff\" outcome=ok" ja4=- route=- mode=- pool=- backend=- outcome=hello-timeout error=- bytes_in=0 ` +
 				`bytes_out=0 hello_ms=- dial_ms=- handshake_ms=- duration_ms=5000.000 tls_version=- cipher=- ` +
-				`client_cn="a\x1b[2J\u2028" resumed=- retries=0 queue_ms=- ended_by=- requests=-`,
+				`client_cn="a\x1b[2J\u2028" resumed=- retries=0 queue_ms=- ended_by=- requests=- client_verify=-`,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/snicketlb/snicket/balancer"
 	"github.com/snicketlb/snicket/pkg/loop"
-	"github.com/snicketlb/snicket/pkg/proxyheader"
 	"github.com/snicketlb/snicket/pkg/terminate"
 	"github.com/snicketlb/snicket/pkg/web"
 )
@@ -134,7 +133,7 @@ func plainDialError(err error) error {
 func (p *Pool) greet(ctx context.Context, c *backendConn, b *balancer.Backend, g *guest, alpn []string) (net.Conn, string, error) {
 	g.p.backends.add(backendKey{p.Name, b.ID()}, c)
 	if p.ProxyProtocol != 0 {
-		header, err := proxyheader.Append(nil, p.header(&g.caller))
+		header, err := g.p.appendHeader(nil, p.header(&g.caller))
 		if err != nil {
 			_ = c.Close()
 			return nil, "", &reachError{Internal, BySnicket, err}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"net/netip"
 
 	"github.com/snicketlb/snicket/pkg/loop"
@@ -15,7 +14,7 @@ type caller struct {
 	sni    string
 	alpn   string // negotiated, or the only one offered; empty: nobody can say
 	id     SessionID
-	tls    *tls.ConnectionState // nil: not terminated
+	tls    *secured // nil: not terminated
 }
 
 // caller is the session's, but for what its TLS would add.
@@ -43,7 +42,7 @@ func (p *Pool) header(c *caller) proxyheader.Out {
 		out.UniqueID = c.id.Append(nil)
 	}
 	if p.TLVs.SSL && c.tls != nil {
-		out.SSL = sslOf(c.tls)
+		out.SSL = c.tls.told()
 	}
 	return out
 }

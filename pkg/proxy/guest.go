@@ -67,7 +67,7 @@ func newGuest(s *session, by server, cancel context.CancelFunc, prefix []byte) *
 	}
 	g.offers = strings.Split(s.print.alpn, ",")
 	state := t.near.ConnectionState()
-	g.caller.alpn, g.caller.tls, g.client.TLS = t.alpn, &state, &state
+	g.caller.alpn, g.caller.tls, g.client.TLS = t.alpn, t.secured(&state), &state
 	g.conn.Conn, g.tls = t.near, &t.client
 	g.idle, g.handshake = s.route.Idle, s.route.Handshake
 	return g

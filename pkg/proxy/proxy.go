@@ -63,6 +63,9 @@ type Proxy struct {
 
 	backends backendConns // that requests are sent on
 
+	shown       shownNames
+	largeClient sync.Once // says that a client's certificate fits into no PROXY header
+
 	mu      sync.Mutex // guards the fields below
 	stopped []*worker  // loops that found the process full
 	sockets map[string]*sockets

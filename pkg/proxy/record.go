@@ -37,6 +37,9 @@ type Record struct {
 	Queue      time.Duration // negative: never queued
 	EndedBy    Party
 	Requests   int // of HTTP; negative: nobody looked for any
+	// ClientVerify is what became of the client's certificate: "ok", why it is not
+	// accepted, or empty if it has shown none.
+	ClientVerify string
 	// Bytes tells whether the client sent any byte: a no-hello without one is
 	// counted and not logged.
 	Bytes bool

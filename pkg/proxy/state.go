@@ -138,6 +138,9 @@ type Terminator struct {
 	// ECH says that the configurations open hellos within hellos: which host a session
 	// is for is known in its handshake only.
 	ECH bool
+	// Clients says who must show a certificate; nil: nobody. The configurations are
+	// made with it.
+	Clients *terminate.Clients
 }
 
 // Configs returns all there are.

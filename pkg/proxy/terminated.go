@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/snicketlb/snicket/pkg/loop"
-	"github.com/snicketlb/snicket/pkg/proxyheader"
 	"github.com/snicketlb/snicket/pkg/relay"
 	"github.com/snicketlb/snicket/pkg/terminate"
 	"github.com/snicketlb/snicket/pkg/web"
@@ -63,6 +62,9 @@ type terminal struct {
 	resumed bool
 	alpn    string
 	cn      string // of the client's certificate
+	verdict string // on it, as the log has it
+	who     terminate.Verdict
+	shown   terminate.Shown
 
 	validates bool // an ACME challenge is all that its client asks about
 }
@@ -125,7 +127,7 @@ func (t *terminal) greet() {
 // shakeHands begins it by cfg.
 func (t *terminal) shakeHands(cfg *tls.Config) {
 	t.stage = inClientTLS
-	t.shake = t.s.w.tls.Accept(&t.client, cfg, t)
+	t.shake = t.s.w.tls.Accept(&t.client, cfg, t.s.sni, t)
 	t.s.w.shakes.push(t)
 }
 
@@ -182,7 +184,8 @@ func (t *terminal) step() {
 
 // shaken goes on behind a handshake that is over.
 func (t *terminal) shaken(timedOut bool) {
-	conn, err := t.shake.Result()
+	shake := t.shake
+	conn, err := shake.Result()
 	t.shake = nil
 	switch {
 	case t.stage == inBackendTLS && err != nil:
@@ -199,7 +202,7 @@ func (t *terminal) shaken(timedOut bool) {
 			t.refused(err, timedOut)
 			return
 		}
-		t.greeted(conn)
+		t.greeted(conn, shake)
 	}
 }
 
@@ -219,7 +222,7 @@ func (t *terminal) refused(err error, timedOut bool) {
 		t.refusedInner()
 		return
 	}
-	s.outcome, s.endedBy, s.err = ClientTLSFailed, BySnicket, err.Error()
+	s.outcome, s.endedBy, s.err = ClientTLSFailed, BySnicket, shorten(err.Error(), 512)
 	if byClient(err) || t.client.Ended() != terminate.EndNone {
 		s.endedBy = ByClient
 	}
@@ -230,6 +233,9 @@ func (t *terminal) refused(err error, timedOut bool) {
 		s.outcome = NoCertificate
 	case t.client.Ended() == terminate.EndReset:
 		s.outcome = ClientReset
+	}
+	if bad, ok := errors.AsType[*terminate.ClientCertificateError](err); ok {
+		t.judge(terminate.Verdict{Certificate: bad.Certificate, Err: bad})
 	}
 	if timedOut || s.outcome == ClientReset || t.client.Unsent() {
 		s.finish()
@@ -247,16 +253,17 @@ func byClient(err error) bool {
 }
 
 // greeted goes on behind the handshake with the client: it picks a backend.
-func (t *terminal) greeted(conn *tls.Conn) {
+func (t *terminal) greeted(conn *tls.Conn, shake *terminate.Handshake) {
 	s := t.s
 	t.near = conn
 	t.took = s.w.l.Clock() - t.begun
 	s.w.handshake.Observe(t.took)
-	state := conn.ConnectionState()
+	state := shake.State()
 	t.version, t.cipher, t.resumed = state.Version, state.CipherSuite, state.DidResume
 	t.alpn = state.NegotiatedProtocol
-	if len(state.PeerCertificates) > 0 {
-		t.cn = state.PeerCertificates[0].Subject.CommonName
+	t.shown = shake.Shown()
+	if !t.validates && !t.sorry && s.route.TLS.Clients != nil {
+		t.judge(s.route.TLS.Clients.Verdict(state))
 	}
 	s.w.clientTLS.add(t.resumed)
 	if len(t.client.Prefix()) > 0 {
@@ -272,6 +279,17 @@ func (t *terminal) greeted(conn *tls.Conn) {
 		s.handOver(t.site, nil)
 	default:
 		s.pick()
+	}
+}
+
+// judge notes what is thought of the client's certificate.
+func (t *terminal) judge(v terminate.Verdict) {
+	if t.who = v; v.Certificate == nil {
+		return
+	}
+	t.cn, t.verdict = shorten(v.Certificate.Subject.CommonName, 64), "ok"
+	if v.Err != nil {
+		t.verdict = shorten(v.Err.Error(), 256)
 	}
 }
 
@@ -291,9 +309,9 @@ func (t *terminal) connected(ev loop.Events) {
 		c.alpn = t.alpn
 		if via.TLVs.SSL {
 			state := t.near.ConnectionState()
-			c.tls = &state
+			c.tls = t.secured(&state)
 		}
-		header, err := proxyheader.Append(w.header[:0], via.header(&c))
+		header, err := w.p.appendHeader(w.header[:0], via.header(&c))
 		if err != nil {
 			t.fail(Internal, BySnicket, err)
 			return
@@ -331,6 +349,7 @@ func (t *terminal) stream() {
 	s := t.s
 	now := s.w.l.Now()
 	t.stage, t.at, t.armAt = inStream, 0, now+armAfter
+	t.who, t.shown = terminate.Verdict{}, terminate.Shown{} // who they are is told
 	s.w.l.Cancel(&s.timer)
 	s.w.giveOpening(s)
 	t.relay.Start(s.w.tls, terminate.Side{TLS: t.near, Conn: &t.client}, terminate.Side{TLS: t.far, Conn: &t.server},
@@ -481,5 +500,5 @@ func (t *terminal) finish(r *Record) {
 	t.server.Release()
 	r.Handshake = t.took
 	r.TLSVersion, r.Cipher, r.Resumed = t.version, t.cipher, t.resumed
-	r.ALPN, r.ClientCN = t.alpn, t.cn
+	r.ALPN, r.ClientCN, r.ClientVerify = t.alpn, t.cn, t.verdict
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -291,40 +290,6 @@ func TestTerminateRetries(t *testing.T) {
 	for _, err := range errs {
 		if !errors.Is(err, unix.ECONNREFUSED) {
 			t.Errorf("told of %v", err)
-		}
-	}
-}
-
-func TestTerminateSSLTLV(t *testing.T) {
-	ca := authority(t)
-	heard := lab.NewRecorder()
-	srv := lab.Serve(t, lab.Announce("a", heard), lab.Options{})
-	r := route("a.test", srv.Addr())
-	ca.terminate(t, r)
-	r.TLS.Fixed = terminate.ServerConfig(terminate.ServerOptions{Store: r.TLS.Store, ALPN: []string{"h2"}})
-	r.TLS.Fixed.ClientAuth, r.TLS.Fixed.ClientCAs = tls.RequireAndVerifyClientCert, ca.a.Pool()
-	r.Pool.ProxyProtocol = 2
-	r.Pool.TLVs = proxy.TLVs{Authority: true, ALPN: true, SSL: true, CRC32C: true}
-	h := start(t, state(t, r))
-	cfg := ca.client("a.test", "h2", "http/1.1")
-	cfg.MaxVersion = tls.VersionTLS12
-	cfg.Certificates = []tls.Certificate{ca.issue(t, certs.IssueOptions{CommonName: "ann", Client: true}).Certificate}
-	c := h.tls(cfg)
-	if got := ask(t, c, "x"); got != "a\n" {
-		t.Errorf("read %q", got)
-	}
-	if rec := h.want(proxy.OK); rec.ClientCN != "ann" || rec.BytesIn != 1 {
-		t.Errorf("client %q, %d bytes in", rec.ClientCN, rec.BytesIn)
-	}
-	got := heard.Heard(0)
-	tlvs := readTLVs(t, got[:16+int(got[14])<<8+int(got[15])])
-	ssl := tlvs[0x20]
-	if tlvs[1] != "h2" || tlvs[2] != "a.test" || len(ssl) < 5 || ssl[0] != 7 || ssl[1:5] != "\x00\x00\x00\x00" {
-		t.Fatalf("TLVs %q", tlvs)
-	}
-	for _, want := range []string{"TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256", "ann"} {
-		if !strings.Contains(ssl[5:], want) {
-			t.Errorf("SSL TLV %q says nothing of %s", ssl, want)
 		}
 	}
 }

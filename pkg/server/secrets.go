@@ -155,7 +155,7 @@ func (s *secrets) terminator(r *config.Route, incomplete bool) *proxy.Terminator
 	t := &proxy.Terminator{Store: s.serve(r, incomplete)}
 	config := func(alpn ...string) *tls.Config {
 		return terminate.ServerConfig(terminate.ServerOptions{
-			Store: t.Store, ALPN: alpn, MinVersion: r.TLS.Policy.MinVersion,
+			Store: t.Store, ALPN: alpn, Policy: terminate.Policy{MinVersion: r.TLS.Policy.MinVersion},
 		})
 	}
 	if !r.TLS.ALPNFromBackends {

@@ -2,6 +2,7 @@ package terminate
 
 import (
 	"crypto/tls"
+	"strings"
 
 	"github.com/snicketlb/snicket/pkg/certs"
 )
@@ -56,8 +57,11 @@ func findInner(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return nil, nil
 	}
 	cfg, err := server.Inner(hello)
-	if err != nil {
+	switch {
+	case err != nil:
 		conn.failed = err // else crypto/tls would send internal_error
+	case cfg != nil: // the session is for that name now
+		conn.shake.name = strings.ToLower(hello.ServerName)
 	}
 	return cfg, err
 }

@@ -25,7 +25,7 @@ func TestHelloWithinStaysShut(t *testing.T) {
 	client := &tls.Config{
 		RootCAs: l.authority.Pool(), ServerName: "secret.test", EncryptedClientHelloConfigList: key.ConfigList(),
 	}
-	_, _, _, err = dial(t, r, server, client)
+	_, _, _, err = dialFor(t, r, server, client, host)
 	var rejected *tls.ECHRejectionError
 	if !errors.As(err, &rejected) || rejected.RetryConfigList != nil {
 		t.Errorf("got %v, want a refusal that tells of no key", err)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/snicketlb/snicket/pkg/loop"
 )
@@ -31,16 +32,21 @@ type Handshake struct {
 	co      *loop.Coroutine
 	with    string // the party, for errors
 	alpn    string // the only protocol offered to a backend
+	name    string // by which the session of a client was routed
+	state   tls.ConnectionState
+	shown   Shown
+	early   tls.SignatureScheme // of shown, should it be TLS 1.2
 	backend bool
 	signing bool // a goroutine makes a signature
 	over    bool
 	err     error
 }
 
-// Accept begins the server's side of a handshake on conn. What was agreed on is
-// in the ConnectionState of the result.
-func (e *Env) Accept(conn *Conn, cfg *tls.Config, w Waker) *Handshake {
-	return e.begin(&Handshake{conn: conn, tls: tls.Server(conn, cfg), waker: w, with: "client"})
+// Accept begins the server's side of a handshake on conn, by a [ServerConfig]. name
+// is the one in the hello, in the form of [sni.Hello]; a handshake for another one
+// fails. What was agreed on is in the ConnectionState of the result.
+func (e *Env) Accept(conn *Conn, cfg *tls.Config, name string, w Waker) *Handshake {
+	return e.begin(&Handshake{conn: conn, tls: tls.Server(conn, cfg), name: name, waker: w, with: "client"})
 }
 
 func (e *Env) begin(h *Handshake) *Handshake {
@@ -74,7 +80,8 @@ func (h *Handshake) Abort(err error) {
 	h.Step() // nothing yields any more
 }
 
-// Result returns the connection of a handshake that is over, or its error.
+// Result returns the connection of a handshake that is over, or its error. Without
+// one State and Shown hold from then on.
 //
 // An error leaves conn open, and an alert may be on its way: its owner should
 // send a FIN and read what still comes before closing. It wraps [ErrNoCertificate]
@@ -87,9 +94,16 @@ func (h *Handshake) Result() (*tls.Conn, error) {
 		err = h.conn.failed // which crypto/tls does not always wrap
 	case err != nil && h.conn.noCert:
 		err = ErrNoCertificate
-	case err != nil || !h.backend:
+	case err != nil && !h.backend:
+		err = ofClientCertificate(err)
+	case err != nil:
 	default:
-		if got := h.tls.ConnectionState().NegotiatedProtocol; got != h.alpn && (got != "" || h.alpn != "http/1.1") {
+		h.state = h.tls.ConnectionState()
+		if !h.backend {
+			err = h.checkName(h.state.ServerName)
+			break
+		}
+		if got := h.state.NegotiatedProtocol; got != h.alpn && (got != "" || h.alpn != "http/1.1") {
 			err = fmt.Errorf("ALPN %q selected, %q offered", got, h.alpn)
 		}
 	}
@@ -97,6 +111,26 @@ func (h *Handshake) Result() (*tls.Conn, error) {
 		return nil, fmt.Errorf("handshake with the %s: %w", h.with, err)
 	}
 	return h.tls, nil
+}
+
+// State is what was agreed on. It is the handshake's own and not to be changed.
+func (h *Handshake) State() *tls.ConnectionState { return &h.state }
+
+// checkName reports that a hello was for another name than the session is.
+func (h *Handshake) checkName(name string) error {
+	if len(name) == len(h.name) && strings.EqualFold(name, h.name) { // as no letter folds to another of its length
+		return nil
+	}
+	return fmt.Errorf("hello for %q in a session for %q", name, h.name)
+}
+
+// ofClientCertificate makes a [ClientCertificateError] of what crypto/tls says of a
+// certificate that does not verify.
+func ofClientCertificate(err error) error {
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
+		return &ClientCertificateError{Certificate: e.UnverifiedCertificates[0], Err: e.Err}
+	}
+	return err
 }
 
 // sign has a signature made by a goroutine, if the loop has any, and yields until
@@ -138,6 +172,7 @@ func (k *slowKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	if k.conn.shake == nil {
 		return sign()
 	}
+	k.conn.shake.shown.Scheme = schemeOf(k.key.Public(), opts)
 	return k.conn.shake.sign(sign)
 }
 

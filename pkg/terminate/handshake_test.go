@@ -17,11 +17,17 @@ import (
 // dial runs a client against Accept and returns both outcomes.
 func dial(t *testing.T, r *rig, server, client *tls.Config) (near, far *tls.Conn, nearErr, farErr error) {
 	t.Helper()
+	return dialFor(t, r, server, client, strings.ToLower(client.ServerName))
+}
+
+// dialFor is dial of a session that is routed by name.
+func dialFor(t *testing.T, r *rig, server, client *tls.Config, name string) (near, far *tls.Conn, nearErr, farErr error) {
+	t.Helper()
 	a, fd := socketPair(t, "tcp")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	p := r.port(fd, nil)
-	result := p.accept(server)
+	result := p.acceptFor(server, name)
 	far = tls.Client(a, client)
 	farErr = far.HandshakeContext(ctx)
 	if farErr != nil {
@@ -75,7 +81,7 @@ func TestHandshake(t *testing.T) {
 		},
 		{name: "no name", server: plain, client: &tls.Config{InsecureSkipVerify: true}, far: "unrecognized name", near: "no certificate covers"},
 		{
-			name: "too old", server: with(terminate.ServerOptions{MinVersion: tls.VersionTLS13}),
+			name: "too old", server: with(terminate.ServerOptions{Policy: terminate.Policy{MinVersion: tls.VersionTLS13}}),
 			client: &tls.Config{ServerName: host, MaxVersion: tls.VersionTLS12}, far: "protocol version", near: "unsupported versions",
 		},
 		{

@@ -88,6 +88,7 @@ type port struct {
 	tok   loop.Token
 	conn  *terminate.Conn
 	shake *terminate.Handshake
+	shook *terminate.Handshake   // that is over
 	end   func(*tls.Conn, error) // of the handshake
 	ready func(loop.Events)
 }
@@ -123,7 +124,7 @@ func (p *port) step() {
 		return
 	}
 	h := p.shake
-	p.shake = nil
+	p.shake, p.shook = nil, h
 	p.ready = p.conn.Note
 	p.end(h.Result())
 }
@@ -148,15 +149,22 @@ func (p *port) close(reset bool) {
 }
 
 type shaken struct {
-	conn *tls.Conn
-	err  error
+	conn  *tls.Conn
+	err   error
+	shown terminate.Shown
 }
 
 // begin starts a handshake; the channel tells how it ended.
 func (p *port) begin(begin func() (*terminate.Handshake, error)) <-chan shaken {
 	result := make(chan shaken, 1)
 	p.r.do(func() {
-		p.end = func(c *tls.Conn, err error) { result <- shaken{c, err} }
+		p.end = func(c *tls.Conn, err error) {
+			end := shaken{conn: c, err: err}
+			if err == nil {
+				end.shown = p.shook.Shown()
+			}
+			result <- end
+		}
 		h, err := begin()
 		if err != nil {
 			p.end(nil, err)
@@ -175,8 +183,11 @@ func (p *port) begin(begin func() (*terminate.Handshake, error)) <-chan shaken {
 	return result
 }
 
-func (p *port) accept(cfg *tls.Config) <-chan shaken {
-	return p.begin(func() (*terminate.Handshake, error) { return p.r.env.Accept(p.conn, cfg, p), nil })
+func (p *port) accept(cfg *tls.Config) <-chan shaken { return p.acceptFor(cfg, host) }
+
+// acceptFor is accept of a session that was routed by name.
+func (p *port) acceptFor(cfg *tls.Config, name string) <-chan shaken {
+	return p.begin(func() (*terminate.Handshake, error) { return p.r.env.Accept(p.conn, cfg, name, p), nil })
 }
 
 func (p *port) connect(b *terminate.Backend, peer terminate.Peer) <-chan shaken {

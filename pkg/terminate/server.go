@@ -2,6 +2,7 @@ package terminate
 
 import (
 	"crypto/tls"
+	"io"
 	"slices"
 	"strings"
 
@@ -16,38 +17,24 @@ type ServerOptions struct {
 	// ALPN are the application protocols offered, the preferred one first;
 	// none if empty, and a client's wishes are then ignored (RFC 7301 §3.2).
 	ALPN []string
-	// MinVersion is tls.VersionTLS12 or tls.VersionTLS13; 0 for TLS 1.2.
-	MinVersion uint16
+	// Policy is what is demanded of the handshake.
+	Policy Policy
 	// ECH opens hellos within hellos, for an [InnerServer]; nil for none.
 	ECH *certs.LiveECH
+	// KeyLog is written the secrets of every session, with which whoever recorded it
+	// can read it (RFC 9850); nil, as it should be, for none. It must not block.
+	KeyLog io.Writer
 }
 
-// ServerConfig returns the configuration for [Env.Accept]: TLS 1.2 and 1.3, key
-// exchange by ECDHE alone and in TLS 1.3 by X25519MLKEM768 first, AEAD ciphers,
-// no compression or renegotiation. Make one per route: session tickets are
+// ServerConfig returns the configuration for [Env.Accept]: what the policy says, and
+// never a session without forward secrecy. Make one per route: session tickets are
 // encrypted with keys of the configuration's own, so no session is resumed on
 // another route. It is safe for concurrent use.
 func ServerConfig(o ServerOptions) *tls.Config {
-	store := o.Store
-	cfg := &tls.Config{
-		MinVersion:   max(o.MinVersion, tls.VersionTLS12),
-		CipherSuites: cipherSuites(),
-		NextProtos:   slices.Clone(o.ALPN),
-		// Neither a certificate nor an error, and none in Certificates, makes
-		// crypto/tls answer unrecognized_name; an error would make it
-		// internal_error.
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			cert := store.Select(strings.ToLower(hello.ServerName), hello)
-			c, ok := hello.Conn.(*Conn)
-			switch {
-			case !ok:
-				return cert, nil
-			case cert == nil:
-				c.noCert = true
-				return nil, nil
-			}
-			return keyFor(cert, c), nil
-		},
+	o.ALPN = slices.Clone(o.ALPN)
+	cfg := newServerConfig(&o)
+	if o.Policy.Clients != nil {
+		o.Policy.Clients.ask(cfg, func() *tls.Config { return newServerConfig(&o) })
 	}
 	if o.ECH != nil {
 		openHellos(cfg, o.ECH)
@@ -55,14 +42,43 @@ func ServerConfig(o ServerOptions) *tls.Config {
 	return cfg
 }
 
-// cipherSuites are those of TLS 1.2; TLS 1.3 has only such (RFC 8446 §B.4).
-func cipherSuites() []uint16 {
-	return []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+// newServerConfig is a configuration that asks for no certificate.
+func newServerConfig(o *ServerOptions) *tls.Config {
+	store := o.Store
+	cfg := &tls.Config{
+		NextProtos:   o.ALPN,
+		KeyLogWriter: o.KeyLog,
+		// Neither a certificate nor an error, and none in Certificates, makes
+		// crypto/tls answer unrecognized_name; an error would make it
+		// internal_error.
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			c, ok := hello.Conn.(*Conn)
+			if !ok {
+				return store.Select(strings.ToLower(hello.ServerName), hello), nil
+			}
+			if err := checkName(hello); err != nil {
+				return nil, err
+			}
+			cert := store.Select(c.shake.name, hello)
+			if cert == nil {
+				c.noCert = true
+				return nil, nil
+			}
+			c.shake.present(cert, hello)
+			return keyFor(cert, c), nil
+		},
 	}
+	o.Policy.apply(cfg)
+	return cfg
+}
+
+// checkName refuses a hello for another name than that by which the session was
+// routed: policy and certificate must be of the same one. No hello is known that the
+// two who read it, package sni and crypto/tls, take differently.
+func checkName(hello *tls.ClientHelloInfo) error {
+	c, ok := hello.Conn.(*Conn)
+	if !ok {
+		return nil
+	}
+	return c.shake.checkName(hello.ServerName)
 }
