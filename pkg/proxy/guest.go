@@ -55,6 +55,9 @@ func newGuest(s *session, by server, cancel context.CancelFunc, prefix []byte) *
 	g := &guest{p: s.w.p, by: by, cancel: cancel, caller: s.caller(), socks: s.socks, sorry: t.sorry}
 	g.conn.g = g
 	g.conn.prefix = prefix
+	if s.route != nil {
+		g.conn.counts = s.route.Counts.of(s.w.index)
+	}
 	g.conn.stamp()
 	g.client = web.Client{
 		Conn: &g.conn, Addr: g.caller.client, Local: g.caller.local, ID: s.id.String(), SNI: s.sni,
@@ -176,7 +179,8 @@ func outcomeOfRequest(err error) (Outcome, Party) {
 type guestConn struct {
 	net.Conn // TLS with the client, or its transport
 	g        *guest
-	prefix   []byte // read before; the reader's
+	prefix   []byte      // read before; the reader's
+	counts   *routeCount // of its route; nil: nothing counts
 
 	in, out atomic.Int64
 	last    atomic.Int64 // when a byte last passed, from the proxy's start
@@ -203,6 +207,9 @@ func (c *guestConn) Read(b []byte) (n int, err error) {
 	}
 	if n > 0 {
 		c.in.Add(int64(n))
+		if c.counts != nil {
+			c.counts.in.Add(uint64(n))
+		}
 		c.stamp()
 	}
 	c.note(err)
@@ -214,6 +221,9 @@ func (c *guestConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if n > 0 {
 		c.out.Add(int64(n))
+		if c.counts != nil {
+			c.counts.out.Add(uint64(n))
+		}
 		c.stamp()
 	}
 	c.note(err)

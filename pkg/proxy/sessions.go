@@ -42,7 +42,7 @@ const (
 	PhaseHandshake              // TLS with the client, its wait for a turn included
 	PhaseQueue                  // waiting for a backend with room
 	PhaseDial                   // connecting to a backend, TLS with it included
-	PhaseRelay                  // both sides stand
+	PhaseRelay                  // both sides stand, or requests are served
 	PhaseEnd                    // it is over; the last bytes are on their way
 )
 
@@ -159,22 +159,41 @@ func (s *session) view() SessionView {
 	if b := s.backend; b != nil {
 		v.Backend = b.Value().(*Target).Name
 	}
-	if t := s.term; t != nil {
-		v.TLSVersion, v.Resumed = t.version, t.resumed
-		if t.version != 0 {
-			v.ALPN = t.alpn
-		}
-		if t.stage == inStream {
-			v.BytesIn, v.BytesOut = int64(t.relay.Bytes(relay.Client)), int64(t.relay.Bytes(relay.Backend))
-			v.Idle = now - t.relay.LastByte()
-		}
+	t := s.term
+	if t == nil {
+		return v
+	}
+	if t.version != 0 {
+		v.ALPN = t.alpn
+	}
+	v.TLSVersion, v.Resumed = t.version, t.resumed
+	switch {
+	case t.guest != nil:
+		t.guest.show(&v, now)
+	case t.stage == inStream:
+		v.BytesIn, v.BytesOut = int64(t.relay.Bytes(relay.Client)), int64(t.relay.Bytes(relay.Backend))
+		v.Idle = now - t.relay.LastByte()
 	}
 	return v
 }
 
+// show fills in what goroutines know of a session that they serve: the backend is that
+// of its latest request.
+func (g *guest) show(v *SessionView, now time.Duration) {
+	v.BytesIn, v.BytesOut = g.conn.in.Load(), g.conn.out.Load()
+	v.Idle = max(now-g.conn.lastByte(), 0)
+	if b := g.picked.Load(); b != nil {
+		t := b.Value().(*Target)
+		v.Backend = t.Name
+		if t.Pool != nil {
+			v.Pool = t.Pool.Name
+		}
+	}
+}
+
 func (s *session) phaseWord() Phase {
 	switch s.phase {
-	case inHello:
+	case inHello, inInquiry:
 		return PhaseHello
 	case inQueue:
 		return PhaseQueue
@@ -188,7 +207,7 @@ func (s *session) phaseWord() Phase {
 			return PhaseHandshake
 		case inBackendTLS:
 			return PhaseDial
-		case inStream:
+		case inStream, inSite:
 			return PhaseRelay
 		}
 	case inCut, inLinger:

@@ -220,10 +220,17 @@ func TestAddressIsReadOnly(t *testing.T) {
 		}
 	}
 	for _, request := range [][2]string{
-		{"GET", "/v1/config"}, {"GET", "/v1/config/difference"}, {"POST", "/v1/reload"}, {"DELETE", "/v1/sessions/0123456789abcdef"},
-		{"PUT", "/v1/pools/z/backends/127.0.0.1:1/state"}, {"PUT", "/v1/pools/z/backends/127.0.0.1:1/weight"},
-		{"DELETE", "/v1/pools/z/backends/127.0.0.1:1/weight"}, {"GET", "/debug/pprof/"}, {"GET", "/debug/pprof/goroutine"},
-		{"POST", "/v1/status"}, {"PUT", "/readyz"},
+		{"GET", "/v1/config"},
+		{"GET", "/v1/config/difference"},
+		{"POST", "/v1/reload"},
+		{"DELETE", "/v1/sessions/0123456789abcdef"},
+		{"PUT", "/v1/pools/z/backends/127.0.0.1:1/state"},
+		{"PUT", "/v1/pools/z/backends/127.0.0.1:1/weight"},
+		{"DELETE", "/v1/pools/z/backends/127.0.0.1:1/weight"},
+		{"GET", "/debug/pprof/"},
+		{"GET", "/debug/pprof/goroutine"},
+		{"POST", "/v1/status"},
+		{"PUT", "/readyz"},
 	} {
 		if status, body := ask(request[0], request[1]); status != http.StatusNotFound && status != http.StatusMethodNotAllowed {
 			t.Errorf("%s %s: got %d %q, want none of that over TCP", request[0], request[1], status, body)

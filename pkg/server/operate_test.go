@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -241,7 +242,7 @@ func TestSessionsAreSeenAndKilled(t *testing.T) {
 	o.access.wait(t, `client=`+local+` .*outcome=killed .*ended_by=snicket`, 1)
 	o.echo(second)
 	err := o.Kill(t.Context(), "0123456789abcdef")
-	if refused, ok := err.(*admin.Error); !ok || refused.Status != http.StatusNotFound || refused.Hint == "" {
+	if refused, ok := errors.AsType[*admin.Error](err); !ok || refused.Status != http.StatusNotFound || refused.Hint == "" {
 		t.Errorf("got %v of a session that is none, want not found, and a hint", err)
 	}
 }
@@ -308,7 +309,7 @@ func TestReloadInWords(t *testing.T) {
 
 	o.write(preamble + "[[routes]]\nhosts = [\"a.test\"]\n")
 	_, err := o.Reload(t.Context())
-	refused, ok := err.(*admin.Error)
+	refused, ok := errors.AsType[*admin.Error](err)
 	if !ok || refused.Status != http.StatusConflict || len(refused.Problems) != 1 || !strings.Contains(refused.Problems[0], "neither pool nor backends") {
 		t.Errorf("got %+v, want each problem of the file", err)
 	}
@@ -364,7 +365,7 @@ func TestRefusalsAndEvents(t *testing.T) {
 		t.Errorf("got %+v, want the backend that drains", e)
 	}
 	cancel()
-	if err := <-followed; err != context.Canceled {
+	if err := <-followed; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want that it was canceled", err)
 	}
 }
