@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -250,7 +251,7 @@ func TestUnreachable(t *testing.T) {
 			make: func(*testing.T, *pebble.Authority, *acme.Options) {},
 		},
 		{
-			name: "a storage that is none", want: []string{`msg="certificate not obtained" host=a.test`, "again_in=10m0s"},
+			name: "a storage that is none", want: []string{`hint="the user that runs snicket must be able to read and write storage of [acme]"`, "again_in=10m0s"},
 			make: func(t *testing.T, _ *pebble.Authority, o *acme.Options) {
 				o.Storage = lab.WriteFile(t, t.TempDir()+"/file", nil)
 			},
@@ -272,6 +273,39 @@ func TestUnreachable(t *testing.T) {
 				t.Errorf("told %d times, want once:\n%s", got, b.log())
 			}
 		})
+	}
+}
+
+// TestCloseInFlight closes a Manager while its authority validates, and holds that it
+// ends the order: nothing stays locked for the next one.
+func TestCloseInFlight(t *testing.T) {
+	ca := pebble.Start(t, pebble.Options{})
+	dir := t.TempDir()
+	b := newBox()
+	m := manager(t, options(ca, dir, b))
+	asked, release := make(chan bool, 100), make(chan struct{})
+	ca.ServeTLS(edge(t, func(string) *tls.Certificate {
+		asked <- m.Open()
+		<-release
+		return nil
+	}))
+	m.Manage([]string{"a.test"})
+	if open := <-asked; !open {
+		t.Error("validated with no challenge open")
+	}
+	m.Close()
+	close(release)
+	if m.Open() {
+		t.Error("the challenge is open still")
+	}
+	for _, left := range []string{"locks/*", "acme/*/challenge_tokens/*"} {
+		found, err := filepath.Glob(filepath.Join(dir, left))
+		if err != nil || len(found) > 0 {
+			t.Errorf("left behind: %q, %v", found, err)
+		}
+	}
+	if strings.Contains(b.log(), "level=WARN") {
+		t.Errorf("warnings:\n%s", b.log())
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/url"
@@ -88,8 +89,7 @@ func (c *logCore) Sync() error { return nil }
 
 // hintFor says what an operator can do about an error.
 func hintFor(err error) string {
-	var problem acme.Problem
-	if errors.As(err, &problem) {
+	if problem, ok := errors.AsType[acme.Problem](err); ok {
 		return hintForProblem(problem.Type)
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
@@ -97,6 +97,10 @@ func hintFor(err error) string {
 	}
 	if _, ok := errors.AsType[*url.Error](err); ok {
 		return "the directory must be reachable from this machine, or through HTTPS_PROXY"
+	}
+	// What certmagic finds when it tries to write has no type.
+	if _, ok := errors.AsType[*fs.PathError](err); ok || strings.Contains(err.Error(), "failed storage check") {
+		return "the user that runs snicket must be able to read and write storage of [acme]"
 	}
 	return "it is tried again by itself"
 }
