@@ -28,11 +28,9 @@ type edge struct {
 	results  chan web.Result // of connections that are over
 	stop     context.CancelFunc
 
-	// addr, if it is valid, is said to be the client's.
-	addr netip.AddrPort
-
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below
 	server server
+	addr   netip.AddrPort // if it is valid, it is said to be the client's
 }
 
 // newEdge serves by s over TLS for www.example.com, and by HTTP/2 if the client
@@ -92,18 +90,27 @@ func (e *edge) start(s server) {
 	})
 }
 
-// serving is what the next connections are served by.
-func (e *edge) serving() server {
+// serving is what the next connections are served by, and the address they are said
+// to be from.
+func (e *edge) serving() (server, netip.AddrPort) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.server
+	return e.server, e.addr
+}
+
+// from says that the next connections are from there.
+func (e *edge) from(addr string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.addr = netip.MustParseAddrPort(addr)
 }
 
 func (e *edge) serve(ctx context.Context, c *net.TCPConn, config *tls.Config) {
 	defer c.Close()
 	client := &web.Client{Conn: c, Addr: c.RemoteAddr().(*net.TCPAddr).AddrPort(), Local: c.LocalAddr().(*net.TCPAddr).AddrPort(), ID: "1"}
-	if e.addr.IsValid() {
-		client.Addr = e.addr
+	server, addr := e.serving()
+	if addr.IsValid() {
+		client.Addr = addr
 	}
 	if config != nil {
 		tc := tls.Server(c, config)
@@ -113,7 +120,7 @@ func (e *edge) serve(ctx context.Context, c *net.TCPConn, config *tls.Config) {
 		state := tc.ConnectionState()
 		client.Conn, client.TLS, client.SNI = tc, &state, state.ServerName
 	}
-	e.results <- e.serving().Serve(ctx, client)
+	e.results <- server.Serve(ctx, client)
 }
 
 // client returns a client that trusts the edge and knows its address by the name

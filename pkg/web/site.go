@@ -70,15 +70,28 @@ func (s *Site) Serve(ctx context.Context, c *Client) Result {
 
 // answer answers one request.
 func (s *Site) answer(v *visit, w http.ResponseWriter, r *http.Request) {
-	if v.client.TLS != nil && s.o.HSTS != "" {
-		w.Header().Set("Strict-Transport-Security", s.o.HSTS)
+	status := 0
+	switch {
+	case s.o.Owns != nil && !s.o.Owns(v.client, hostOf(v.client, r)):
+		status = http.StatusMisdirectedRequest
+	case r.Method == http.MethodConnect:
+		status = http.StatusNotImplemented
+	case s.o.Pool == nil:
+		w.Header().Set("Connection", "close") // the client must come again to find a backend
+		status = http.StatusServiceUnavailable
 	}
-	if host := hostOf(v.client, r); s.o.Owns != nil && !s.o.Owns(v.client, host) {
-		writePage(w, r, http.StatusMisdirectedRequest)
+	if status == 0 {
+		s.pass(v, w, r)
 		return
 	}
-	if s.o.Pool == nil { // the client must come again to find a backend
-		w.Header().Set("Connection", "close")
+	s.hsts(v, w)
+	writePage(w, r, status)
+}
+
+// hsts sets the field of an answer of our own. It means nothing but over TLS (RFC
+// 6797 §7.2).
+func (s *Site) hsts(v *visit, w http.ResponseWriter) {
+	if v.client.TLS != nil && s.o.HSTS != "" {
+		w.Header()[hstsField] = []string{s.o.HSTS}
 	}
-	writePage(w, r, http.StatusServiceUnavailable)
 }

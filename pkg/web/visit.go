@@ -2,10 +2,12 @@ package web
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,9 +42,30 @@ type visit struct {
 
 	mu     sync.Mutex // guards the fields below
 	state  http.ConnState
-	active int           // requests under way
-	over   chan struct{} // closed once the connection is done with and no request is under way
+	active int              // requests under way
+	over   chan struct{}    // closed once the connection is done with and no request is under way
+	own    map[*Pool]*shelf // connections to backends that serve this client alone
 	err    error
+}
+
+func (v *visit) h2() bool { return v.client.TLS != nil && v.client.TLS.NegotiatedProtocol == "h2" }
+
+// shelf returns the connections that the client's requests may use.
+func (v *visit) shelf(p *Pool) *shelf {
+	if p.shared != nil {
+		return p.shared
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := v.own[p]
+	if s == nil {
+		s = newShelf(p)
+		if v.own == nil {
+			v.own = make(map[*Pool]*shelf)
+		}
+		v.own[p] = s
+	}
+	return s
 }
 
 func newVisit(c *Client, answer func(*visit, http.ResponseWriter, *http.Request)) *visit {
@@ -59,7 +82,7 @@ func (v *visit) serve(ctx context.Context, l limits) Result {
 		ErrorLog: slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
 	}
 	var p http.Protocols
-	if v.client.TLS != nil && v.client.TLS.NegotiatedProtocol == "h2" {
+	if v.h2() {
 		p.SetUnencryptedHTTP2(true)
 		v.server.HTTP2 = &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingWithin,
@@ -68,12 +91,15 @@ func (v *visit) serve(ctx context.Context, l limits) Result {
 		p.SetHTTP1(true)
 	}
 	v.server.Protocols = &p
-	_ = v.server.Serve(&once{conn: &conn{Conn: v.client.Conn, client: v.client}}) // ends at once, with the only connection taken
+	_ = v.server.Serve(&only{conn: &conn{Conn: v.client.Conn, client: v.client}}) // ends at once, with the only connection taken
 	stop := context.AfterFunc(ctx, v.drain)                                       // not before, or the connection would not be
 	defer stop()
 	<-v.over
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	for _, s := range v.own {
+		s.close()
+	}
 	return Result{Requests: int(v.requests.Load()), Retries: int(v.retries.Load()), Err: v.err}
 }
 
@@ -133,20 +159,31 @@ func (v *visit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.active++
 	v.mu.Unlock()
 	v.requests.Add(1)
-	defer func() {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.active--
-		v.endLocked()
-	}()
+	defer v.answered()
 	v.answer(v, w, r)
 }
 
-// once is a listener that has one connection.
-type once struct{ conn net.Conn }
+// answered is the end of a request, also of one that panics.
+func (v *visit) answered() {
+	p := recover()
+	v.mu.Lock()
+	v.active--
+	v.endLocked()
+	v.mu.Unlock()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+		v.log.Error("a request panicked", "panic", p, "stack", string(debug.Stack()))
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// only is a listener that has one connection.
+type only struct{ conn net.Conn }
 
 // Accept returns the connection, and io.EOF from then on.
-func (l *once) Accept() (net.Conn, error) {
+func (l *only) Accept() (net.Conn, error) {
 	c := l.conn
 	l.conn = nil
 	if c == nil {
@@ -156,10 +193,10 @@ func (l *once) Accept() (net.Conn, error) {
 }
 
 // Close does nothing: the connection is not the listener's any more.
-func (l *once) Close() error { return nil }
+func (l *only) Close() error { return nil }
 
 // Addr returns an address that nobody asks for.
-func (l *once) Addr() net.Addr { return &net.TCPAddr{} }
+func (l *only) Addr() net.Addr { return &net.TCPAddr{} }
 
 // conn is the client's connection as net/http sees it. That it hides what else the
 // connection can do matters: one that told of its TLS would not be let speak
@@ -172,11 +209,5 @@ type conn struct {
 // RemoteAddr returns the client's address.
 func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.client.Addr) }
 
-// CloseWrite ends the direction to the client, or does nothing if that cannot be
-// done alone.
-func (c *conn) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return nil
-}
+// CloseWrite ends the direction to the client.
+func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }

@@ -1,0 +1,218 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/snicketlb/snicket/balancer"
+)
+
+// exchange is one request on its way to a backend and its answer on the way back.
+// It is the http.RoundTripper of that request alone.
+type exchange struct {
+	site   *Site
+	pool   *Pool
+	visit  *visit
+	in     *http.Request   // as it came
+	ctx    context.Context // of the exchange: done when the client is gone or a timeout has ended it
+	cancel context.CancelCauseFunc
+	body   *upload // nil: none
+
+	base    time.Time
+	last    atomic.Int64 // when a byte came or went, since base
+	idle    *time.Timer
+	waiting *time.Timer // for the answer to begin
+}
+
+// begin starts what watches over the exchange. The caller ends it.
+func (x *exchange) begin() {
+	x.base = time.Now()
+	if d := x.site.o.Idle; d > 0 {
+		x.idle = time.AfterFunc(d, x.look)
+	}
+	if d := x.site.o.ResponseTimeout; d > 0 {
+		x.waiting = time.AfterFunc(d, func() { x.cancel(ErrResponseTimeout) })
+		if x.body != nil {
+			x.waiting.Stop() // until the body is sent
+		}
+	}
+}
+
+func (x *exchange) end() {
+	if x.idle != nil {
+		x.idle.Stop()
+	}
+	x.answered()
+	x.cancel(context.Canceled)
+}
+
+// stamp notes that a byte came or went.
+func (x *exchange) stamp() { x.last.Store(int64(time.Since(x.base))) }
+
+// look ends the exchange if it has been idle for too long. Its connection goes with
+// it, but for HTTP/2, where others are on it: one of HTTP/1.1 that stands in the
+// middle of a message can carry nothing more, and may be what is waited for.
+func (x *exchange) look() {
+	if left := x.site.o.Idle - (time.Since(x.base) - time.Duration(x.last.Load())); left > 0 {
+		x.idle.Reset(left)
+		return
+	}
+	x.visit.fail(ErrIdle)
+	x.cancel(ErrIdle)
+	if !x.visit.h2() {
+		x.visit.client.Conn.Close()
+	}
+}
+
+// sent says that the backend has all of the request: its answer is awaited now.
+func (x *exchange) sent() {
+	if x.waiting != nil {
+		x.waiting.Reset(x.site.o.ResponseTimeout)
+	}
+}
+
+// answered says that the answer has begun, or is not awaited any more.
+func (x *exchange) answered() {
+	if x.waiting != nil {
+		x.waiting.Stop()
+	}
+}
+
+// RoundTrip sends the request to a backend, and to a further one where that can do
+// no harm.
+func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
+	c := x.visit.client
+	pick := balancer.Pick{Client: c.Addr.Addr(), Name: c.SNI}
+	for {
+		b, err := x.pool.acquire(x.ctx, pick)
+		if err != nil {
+			return nil, err
+		}
+		if c.Picked != nil {
+			c.Picked(b)
+		}
+		a := &attempt{x: x, backend: b, lane: x.visit.shelf(x.pool).lane(b)}
+		res, err := a.do(r)
+		if err == nil {
+			return res, nil
+		}
+		if !a.unseen || len(pick.Tried) >= x.pool.o.Retries || x.ctx.Err() != nil {
+			return nil, err
+		}
+		x.visit.retries.Add(1)
+		pick.Tried = append(pick.Tried, b)
+	}
+}
+
+// attempt is an exchange with one backend, for which that has been acquired.
+type attempt struct {
+	x       *exchange
+	backend *balancer.Backend
+	lane    *lane
+	link    *link
+
+	unseen          bool // it failed, and the backend has seen nothing of the request
+	dial, firstByte time.Duration
+	wrote           atomic.Bool // the header, of HTTP/2
+	once            sync.Once
+}
+
+// do sends the request, once more if a kept connection turns out to be stale. If it
+// fails the backend has been released.
+func (a *attempt) do(r *http.Request) (*http.Response, error) {
+	res, stale, err := a.send(r, false)
+	if stale {
+		a.x.visit.retries.Add(1)
+		res, _, err = a.send(r, true)
+	}
+	if err == nil {
+		return res, nil
+	}
+	a.x.answered()
+	if cause := context.Cause(a.x.ctx); cause != nil {
+		err = cause
+	}
+	fault := err
+	if isCanceled(err) || errors.Is(err, ErrLocal) || errors.Is(err, ErrIdle) {
+		fault = nil
+	}
+	a.release(fault)
+	return nil, err
+}
+
+// send sends the request over one connection, a kept one unless anew. stale says
+// that it failed because the backend had given that up, and may be sent again.
+func (a *attempt) send(r *http.Request, anew bool) (res *http.Response, stale bool, err error) {
+	x := a.x
+	begun := time.Now()
+	k, fresh, err := a.lane.take(x.ctx, x.visit.client, anew)
+	if err != nil {
+		a.unseen = true
+		if f := x.pool.o.Failed; f != nil && x.ctx.Err() == nil && !errors.Is(err, ErrLocal) {
+			f(a.backend, err)
+		}
+		return nil, false, err
+	}
+	a.link, a.dial = k, 0
+	now := time.Now()
+	if fresh {
+		a.dial = now.Sub(begun)
+	}
+	if x.body != nil {
+		r = r.WithContext(r.Context())
+		r.Body = &once{ReadCloser: r.Body}
+	}
+	read, written := k.meter.read.Load(), k.meter.written.Load()
+	a.wrote.Store(false)
+	if k.h2 {
+		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{WroteHeaders: func() { a.wrote.Store(true) }}))
+	}
+	if res, err = k.cc.RoundTrip(r); err == nil {
+		a.firstByte = time.Since(now)
+		x.answered()
+		x.stamp()
+		if !k.h2 {
+			k.heed(res.Header)
+		}
+		res.Body = a.download(res)
+		return res, false, nil
+	}
+	nothing := k.meter.written.Load() == written
+	silent := k.meter.read.Load() == read
+	if k.h2 {
+		nothing, silent = !a.wrote.Load(), true // the connection carries others too
+	}
+	a.lane.put(k, true)
+	a.link = nil
+	untouched := x.body == nil || !x.body.touched.Load()
+	a.unseen = nothing && untouched
+	stale = !fresh && x.ctx.Err() == nil && (a.unseen || silent && x.body == nil && isSafe(r.Method))
+	return nil, stale, err
+}
+
+// release gives back the connection and the backend.
+func (a *attempt) release(fault error) {
+	a.once.Do(func() {
+		if a.link != nil {
+			a.lane.put(a.link, fault != nil)
+		}
+		a.lane.leave()
+		a.x.pool.o.Balancer.Release(a.backend, balancer.Result{Dial: a.dial, FirstByte: a.firstByte, Err: fault})
+	})
+}
+
+// isSafe reports whether a request of the method may be sent twice.
+func isSafe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
+func isCanceled(err error) bool { return errors.Is(err, context.Canceled) }
