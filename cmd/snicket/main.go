@@ -60,7 +60,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Reader:               stdin, Writer: stdout, ErrWriter: stderr,
 		Commands: slices.Concat(
 			[]*cli.Command{demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand()},
-			operatorCommands(), []*cli.Command{versionCommand(), completionCommand(), manCommand()},
+			operatorCommands(), []*cli.Command{echKeygenCommand(), versionCommand(), completionCommand(), manCommand()},
 		),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", DisableDefaultText: true},

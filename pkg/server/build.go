@@ -242,7 +242,7 @@ func tlvs(list []config.ProxyTLV) proxy.TLVs {
 }
 
 func (b *builder) routes() {
-	b.secrets.tickets = b.shared.tickets
+	b.secrets.tickets, b.secrets.ech = b.shared.tickets, b.ech()
 	b.secrets.common = b.secrets.list(b.config.TLS.CertificateEntries, b.config.TLS.Certificates)
 	for i := range b.config.Routes {
 		r := &b.config.Routes[i]

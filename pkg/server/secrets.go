@@ -26,18 +26,19 @@ type secrets struct {
 	// managed holds the certificates of ACME; nil: nothing is served.
 	managed *certs.Managed
 
-	before  *secrets // those of the plan before, while this one is built; nil: none
-	loader  *certs.Loader
-	pairs   map[pairFiles]*pair
-	used    map[pairFiles]bool // those that are shown to clients
-	shown   map[pairFiles]bool // those that are shown to backends
-	lists   []*certificateList
-	common  *certificateList // that of [tls]
-	serves  []*served
+	before *secrets // those of the plan before, while this one is built; nil: none
+	loader *certs.Loader
+	pairs  map[pairFiles]*pair
+	used   map[pairFiles]bool // those that are shown to clients
+	shown  map[pairFiles]bool // those that are shown to backends
+	lists  []*certificateList
+	common *certificateList // that of [tls]
+	serves []*served
 
 	mu sync.Mutex // guards the sets in lists, which others look at
 
 	tickets *tickets
+	ech     *certs.LiveECH // nil: none
 
 	eye       *eye
 	followers []*follower // what is made anew when files change
@@ -152,10 +153,10 @@ func problemAt(pos config.Position, p certs.Problem) config.Problem {
 // covers. Its session tickets are its own: a session of one route never resumes on
 // another, and does behind a reload.
 func (s *secrets) terminator(r *config.Route, incomplete bool) *proxy.Terminator {
-	t := &proxy.Terminator{Store: s.serve(r, incomplete)}
+	t := &proxy.Terminator{Store: s.serve(r, incomplete), ECH: s.ech != nil}
 	config := func(alpn ...string) *tls.Config {
 		return terminate.ServerConfig(terminate.ServerOptions{
-			Store: t.Store, ALPN: alpn, Policy: terminate.Policy{MinVersion: r.TLS.Policy.MinVersion},
+			Store: t.Store, ALPN: alpn, Policy: terminate.Policy{MinVersion: r.TLS.Policy.MinVersion}, ECH: s.ech,
 		})
 	}
 	if !r.TLS.ALPNFromBackends {

@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -28,10 +27,11 @@ type tickets struct {
 	until    time.Time // when the keys given cease to hold; zero: they have
 }
 
-// ticketed is a TLS server whose tickets are those of a policy.
+// ticketed is a TLS server whose tickets are those of a policy: a *tls.Config, or the
+// *terminate.Clients of several.
 type ticketed struct {
 	policy certs.TicketPolicy
-	config *tls.Config
+	server interface{ SetSessionTicketKeys(keys [][32]byte) }
 }
 
 // tickets loads the secret of session tickets and follows it. What a reload does not
@@ -89,6 +89,10 @@ func (t *tickets) serve(p certs.TicketPolicy, of *proxy.Terminator, now time.Tim
 		config.SetSessionTicketKeys(keys)
 		t.served = append(t.served, ticketed{p, config})
 	}
+	if of.Clients != nil { // with configurations of its own
+		of.Clients.SetSessionTicketKeys(keys)
+		t.served = append(t.served, ticketed{p, of.Clients})
+	}
 }
 
 // renew gives all servers the keys of the time now, if they have others, and returns
@@ -106,7 +110,7 @@ func (t *tickets) renew(now time.Time) time.Time {
 		if i == 0 || s.policy != t.served[i-1].policy {
 			keys = t.schedule.Keys(s.policy, now)
 		}
-		s.config.SetSessionTicketKeys(keys)
+		s.server.SetSessionTicketKeys(keys)
 	}
 	return until
 }
