@@ -72,7 +72,7 @@ func NewSet(certs []*Certificate) *Set {
 	for _, c := range certs {
 		e := entry{cert: &c.Certificate, kind: c.kind, until: c.NotAfter}
 		for _, name := range c.Names {
-			name = strings.ToLower(strings.TrimSuffix(name, "."))
+			name = normalName(name)
 			if parent, ok := strings.CutPrefix(name, "*."); ok {
 				s.wildcard[parent] = append(s.wildcard[parent], e)
 			} else {
@@ -96,6 +96,26 @@ func (s *Set) Certificates() []*Certificate {
 	}
 	return slices.Clone(s.certs)
 }
+
+// Leads reports whether c, one of the set, is shown to anybody: it is the first of its
+// kind for one of its names.
+func (s *Set) Leads(c *Certificate) bool {
+	for _, name := range c.Names {
+		name = normalName(name)
+		entries := s.exact[name]
+		if parent, ok := strings.CutPrefix(name, "*."); ok {
+			entries = s.wildcard[parent]
+		}
+		i := slices.IndexFunc(entries, func(e entry) bool { return e.kind == c.kind })
+		if i >= 0 && entries[i].cert == &c.Certificate {
+			return true
+		}
+	}
+	return false
+}
+
+// normalName is a name of a certificate as names are compared.
+func normalName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 // named returns the entries that carry name and those whose wildcard covers it.
 func (s *Set) named(name, parent string) [2][]entry {

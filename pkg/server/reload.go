@@ -144,10 +144,8 @@ func (s *Server) reload(ctx context.Context) (done admin.Reloaded, attrs []slog.
 	sessions := old.shared.sessionsOf()
 	changes, former := s.commit(ready, seen)
 	s.access.retire(former)
-	select {
-	case s.secretsDue <- struct{}{}:
-	default:
-	}
+	poke(s.secretsDue)
+	poke(s.expiryDue)
 	s.warn(pl, old)
 	if want := pl.config.Limits.Loops; want != old.config.Limits.Loops && want != 0 && want != s.loops {
 		s.log.Warn("loops stay as they are until a restart", slog.Int("loops", s.loops), slog.Int("configured", want))

@@ -204,6 +204,7 @@ func (s *Server) renewCertificates(held *secrets, now time.Time) time.Duration {
 	r := held.renew(now)
 	held.meetUncovered(now)
 	if !r.files.Empty() {
+		poke(s.expiryDue)
 		s.log.Info("certificates reloaded", slog.String("files", differenceText(r.files, "renewed")), slog.String("names", someNames(r.certs)))
 	}
 	for _, c := range r.certs {
@@ -215,6 +216,14 @@ func (s *Server) renewCertificates(held *secrets, now time.Time) time.Duration {
 		}
 	}
 	return r.wait
+}
+
+// poke wakes whoever waits on c, which is 1 deep.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // someNames lists the host names of certificates, ten at most.

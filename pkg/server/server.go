@@ -75,7 +75,8 @@ type Server struct {
 	hostsDue chan struct{} // 1 deep: certificates may have changed
 	// secretsDue is 1 deep: a reload has put other files into force.
 	secretsDue chan struct{}
-	proxy      *proxy.Proxy // from Run on
+	expiryDue  chan struct{} // 1 deep: other certificates are in force
+	proxy      *proxy.Proxy  // from Run on
 
 	reloading sync.Mutex // one reload at a time, guards lowered; taken before mu
 	lowered   int        // the max_connections last warned of
@@ -105,7 +106,7 @@ func New(path string, o Options) (*Server, error) {
 	}
 	s := &Server{
 		path: path, o: o, operation: newOperation(), stderr: newOutlet(o.Stderr, logRoom, false), registry: registry.New(),
-		names: map[string]answer{}, found: map[string]discovered{}, unnamed: make(chan struct{}, 1), hostsDue: make(chan struct{}, 1), secretsDue: make(chan struct{}, 1), applied: map[string]*applied{}, ending: map[string]*time.Timer{},
+		names: map[string]answer{}, found: map[string]discovered{}, unnamed: make(chan struct{}, 1), hostsDue: make(chan struct{}, 1), secretsDue: make(chan struct{}, 1), expiryDue: make(chan struct{}, 1), applied: map[string]*applied{}, ending: map[string]*time.Timer{},
 	}
 	s.handler = newLogHandler(s.stderr, s.events)
 	s.log = slog.New(s.handler)
@@ -163,7 +164,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 				return startErr
 			}
 			return runAll(
-				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources, s.watchHosts, s.watchSecrets, s.renewTickets,
+				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources, s.watchHosts, s.watchSecrets, s.watchExpiry, s.renewTickets,
 				func(ctx context.Context) error { return s.obey(ctx, signals) },
 			)
 		},
