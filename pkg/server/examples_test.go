@@ -62,6 +62,11 @@ func writeNamed(t *testing.T, dir string, c *config.Config) {
 	for _, name := range []string{"internal-ca.pem", "clients.pem"} {
 		lab.WriteFile(t, filepath.Join(dir, name), a.PEM())
 	}
+	list, err := a.Revoke(certs.RevokeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab.WriteFile(t, filepath.Join(dir, "clients.crl"), list)
 	key, err := certs.GenerateECH("front.example.com")
 	if err != nil {
 		t.Fatal(err)
