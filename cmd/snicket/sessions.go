@@ -26,7 +26,7 @@ func sessionsCommand() *cli.Command {
 			&cli.StringFlag{Name: "backend", Usage: "those of `POOL/BACKEND`, or of all of a POOL"},
 			&cli.StringFlag{Name: "client", Usage: "those of clients in `IP or CIDR`"},
 			&cli.DurationFlag{Name: "idle-over", DefaultText: "any", Usage: "those without a byte for longer than `DURATION`"},
-			&cli.StringFlag{Name: "sort", Usage: "by " + strings.Join(admin.SessionOrders(), ", "), Value: admin.SessionOrders()[0]},
+			&cli.StringFlag{Name: "sort", Usage: "by this `WORD`: " + strings.Join(admin.SessionOrders(), ", "), Value: admin.SessionOrders()[0]},
 			&cli.IntFlag{Name: "limit", Usage: "at most `N`", Value: 1000},
 			jsonFlag(),
 		},
@@ -159,7 +159,11 @@ func printBackend(c *cli.Context, b *admin.Backend) error {
 	if c.Bool("json") {
 		return printJSON(c, b)
 	}
-	text := fmt.Sprintf("%s/%s: %s, weight %s, %d sessions", b.Pool, b.Name, b.State, weightText(b), b.Sessions)
+	sessions := "1 session"
+	if b.Sessions != 1 {
+		sessions = fmt.Sprintf("%d sessions", b.Sessions)
+	}
+	text := fmt.Sprintf("%s/%s: %s, weight %s, %s", b.Pool, b.Name, b.State, weightText(b), sessions)
 	if why := whyText(b); why != "" {
 		text += ": " + why
 	}

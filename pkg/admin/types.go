@@ -10,7 +10,7 @@ type Status struct {
 	Ready      bool      `json:"ready"`
 	NotReady   []string  `json:"not_ready"` // why
 	Started    time.Time `json:"started"`
-	Config     string    `json:"config"` // the file's path, as the process was given it
+	Config     string    `json:"config"` // the file's absolute path
 	Generation uint64    `json:"generation"`
 	Loaded     time.Time `json:"loaded"` // when this generation came into force
 	// ReloadFailed is why the latest reload failed; empty if it did not.

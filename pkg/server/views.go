@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -27,6 +28,9 @@ func (s *Server) status() admin.Status {
 		Routes: len(view.Routes()), Listeners: []admin.Listener{}, Pools: []admin.Pool{},
 	}
 	out.Ready = len(out.NotReady) == 0
+	if path, err := filepath.Abs(s.path); err == nil {
+		out.Config = path
+	}
 	if failure := s.reloads.failure.Load(); failure != nil {
 		out.ReloadFailed = *failure
 	}
