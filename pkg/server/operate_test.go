@@ -303,6 +303,7 @@ func TestReloadInWords(t *testing.T) {
 	if got := fmt.Sprintf("%q", done.Changes); got != fmt.Sprintf("%q", want) || done.Generation != 2 {
 		t.Errorf("got generation %d, %s; want 2, %q", done.Generation, got, want)
 	}
+	o.log.wait(t, `msg="backend removed" pool=web backend=b2 sessions=1`, 1)
 	if d := must(o.Difference(t.Context())); len(d.Changes) != 0 || d.Diff != "" {
 		t.Errorf("got %+v that would change, want nothing", d)
 	}

@@ -71,7 +71,7 @@ func (s *Server) reconcileLocked(v *registry.View, dismiss bool) {
 		if dismiss && !present[name] {
 			// Sessions that hold the pool, such as one in its handshake, still
 			// get a backend of it until they have had their time.
-			s.endLater(name, idsOf(a.specs), a.balancer)
+			s.endLater(name, idsOf(a.specs), a.balancer.Backends(), a.balancer)
 			delete(s.applied, name)
 			probesChanged = true
 		}
@@ -106,8 +106,9 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool, dismiss bool
 			specs = append(specs, without(a.specs, specs)...)
 		}
 		a.backends, a.via, a.broken, a.specs, a.dismissed = backends, via, broken, specs, dismiss
+		before := a.balancer.Backends()
 		_, removed := a.balancer.Update(specs)
-		s.endLater(pool.Name, removed, nil)
+		s.endLater(pool.Name, removed, before, nil)
 		for _, b := range backends {
 			s.endNever(targetID(pool.Name, b.ID))
 		}
@@ -242,13 +243,21 @@ func (s *Server) targets(v *registry.View, generation uint64) []health.Target {
 	return out
 }
 
-// endLater ends the sessions of removed backends when they have had their time to
-// drain, and empties whole, the balancer of a pool that is gone altogether.
-func (s *Server) endLater(pool string, ids []string, whole *balancer.Pool) {
+// endLater ends the sessions of removed backends, which are among before, when they have
+// had their time to drain, and empties whole, the balancer of a pool that is gone
+// altogether.
+func (s *Server) endLater(pool string, ids []string, before []*balancer.Backend, whole *balancer.Pool) {
+	if len(ids) == 0 {
+		return
+	}
+	sessions := make(map[string]int, len(before))
+	for _, b := range before {
+		sessions[b.ID()] = b.Active()
+	}
 	for _, id := range ids {
 		key := targetID(pool, id)
 		s.endNever(key)
-		s.log.Info("backend removed", slog.String("pool", pool), slog.String("backend", id))
+		s.log.Info("backend removed", slog.String("pool", pool), slog.String("backend", id), slog.Int("sessions", sessions[id]))
 		var t *time.Timer
 		t = time.AfterFunc(s.plan.config.Timeouts.Drain, func() {
 			s.mu.Lock()
