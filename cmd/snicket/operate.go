@@ -37,7 +37,7 @@ func jsonFlag() cli.Flag {
 // operatorCommands are those that talk to a running balancer.
 func operatorCommands() []*cli.Command {
 	return []*cli.Command{
-		statusCommand(), backendsCommand(), routesCommand(), sessionsCommand(), refusedCommand(), eventsCommand(), configCommand(),
+		statusCommand(), backendsCommand(), routesCommand(), sessionsCommand(), certsCommand(), refusedCommand(), eventsCommand(), configCommand(),
 		wishCommand("drain", "keep new sessions from a backend"), wishCommand("ready", "take back what keeps sessions from a backend"),
 		wishCommand("down", "treat a backend as if it were down"), weightCommand(), killCommand(), reloadCommand(),
 	}

@@ -24,7 +24,10 @@ func stage(t *testing.T) func(*testscript.Env) error {
 	ca := lab.NewAuthority(t, "ca")
 	options := lab.Options{TLS: ca.Server(t, "a.test")}
 	one, two := lab.Serve(t, lab.Echo(), options), lab.Serve(t, lab.Echo(), options)
+	cert, key := ca.WriteServer(t, "www.test")
 	return func(env *testscript.Env) error {
+		env.Setenv("CERT", cert)
+		env.Setenv("KEY", key)
 		env.Setenv("BACKEND1", one.Addr())
 		env.Setenv("BACKEND2", two.Addr())
 		env.Setenv("LISTEN", lab.FreeAddr(t))

@@ -194,6 +194,46 @@ func few(names []string) string {
 	return strings.Join(names, ", ")
 }
 
+func certsCommand() *cli.Command {
+	return asking(&cli.Command{
+		Name: "certs", Usage: "show the certificates for clients, the first to expire first",
+		Flags: []cli.Flag{jsonFlag()},
+	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
+		if err := noArguments(c); err != nil {
+			return err
+		}
+		list, err := balancer.Certificates(ctx)
+		if err != nil {
+			return err
+		}
+		slices.SortStableFunc(list, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+		if c.Bool("json") {
+			return printJSON(c, list)
+		}
+		g := newGrid(c, "NAMES", "EXPIRES", "LEFT", "KEY", "FROM", "ROUTES", "NOTE")
+		for i := range list {
+			v := &list[i]
+			from, note := v.File, ""
+			if v.ACME {
+				from = "acme"
+			}
+			if v.Superseded {
+				note = "superseded"
+			}
+			g.row(sentence(few(v.Names)), v.NotAfter.Local().Format(time.DateOnly), leftText(time.Until(v.NotAfter)), v.Key, from, few(v.Routes), note)
+		}
+		return g.w.Flush()
+	})
+}
+
+// leftText is the time that a certificate has left.
+func leftText(d time.Duration) string {
+	if d <= 0 {
+		return "expired"
+	}
+	return lasting(d)
+}
+
 func refusedCommand() *cli.Command {
 	return asking(&cli.Command{
 		Name: "refused", Usage: "show the latest sessions that got no backend, and why",

@@ -131,10 +131,20 @@ type Sessions struct {
 	Matched  int       `json:"matched"` // how many there are, those left out included
 }
 
-// Certificate is one certificate that clients are shown.
+// Certificate is one certificate to be shown to clients.
 type Certificate struct {
-	Names    []string  `json:"names"`
-	NotAfter time.Time `json:"not_after"`
+	Names     []string  `json:"names"`
+	Issuer    string    `json:"issuer"`
+	Serial    string    `json:"serial"` // hexadecimal
+	Key       string    `json:"key"`    // its kind: "ECDSA P-256"
+	SHA256    string    `json:"sha256"` // fingerprint, hexadecimal
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	File      string    `json:"file"` // empty: of ACME
+	ACME      bool      `json:"acme"` // obtained and renewed by it
+	Routes    []string  `json:"routes"`
+	// Superseded says that another one is shown wherever this could be.
+	Superseded bool `json:"superseded"`
 }
 
 // Refusal is a session that got no backend.

@@ -39,8 +39,7 @@ func (s *Server) newAdmin() *admin.Server {
 	return admin.New(admin.Options{
 		Log: s.log, Metrics: metrics.New(s.o.Version, s.snapshot), Events: s.events, NotReady: s.notReady,
 		Status: s.status, Routes: s.routeViews, Backends: s.backendViews, Sessions: s.sessionViews,
-		Certificates: func() []admin.Certificate { return []admin.Certificate{} },
-		Refused:      s.refusals.views, Explain: s.explainRunning,
+		Certificates: s.certificateViews, Refused: s.refusals.views, Explain: s.explainRunning,
 		Config: s.runningConfig, Difference: s.difference,
 		Reload: s.reloadForOperator, SetState: s.setState, SetWeight: s.setWeight, Kill: s.killSession,
 	})

@@ -108,6 +108,26 @@ func (r *reloads) count(err error) {
 	r.failure.Store(&text)
 }
 
+// expiryMetrics are the certificates that clients may be shown, by their first names; of
+// several of one name, such as with RSA and with ECDSA, the one that expires first.
+func expiryMetrics(all []CertificateView) []metrics.Certificate {
+	byName := map[string]time.Time{}
+	for i := range all {
+		v := &all[i]
+		if v.Superseded || len(v.Names) == 0 {
+			continue
+		}
+		if first, ok := byName[v.Names[0]]; !ok || v.NotAfter.Before(first) {
+			byName[v.Names[0]] = v.NotAfter
+		}
+	}
+	out := make([]metrics.Certificate, 0, len(byName))
+	for name, expires := range byName {
+		out = append(out, metrics.Certificate{Name: name, NotAfter: expires})
+	}
+	return out
+}
+
 // snapshot is what a scrape tells.
 func (s *Server) snapshot() metrics.Snapshot {
 	view := s.registry.View()
@@ -116,6 +136,7 @@ func (s *Server) snapshot() metrics.Snapshot {
 		Counters: s.proxy.Counters(), Generation: view.Meta().Generation,
 		Reloads: s.reloads.done.Load(), FailedReloads: s.reloads.failed.Load(), LastReloadFailed: s.reloads.failure.Load() != nil,
 	}
+	snap.Certificates = expiryMetrics(s.Certificates())
 	snap.LogDropped = snap.Counters.DroppedRecords + s.access.dropped() + s.stderr.dropped()
 	s.mu.Lock()
 	shared := s.plan.shared

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
@@ -97,6 +98,9 @@ func TestMetrics(t *testing.T) {
 		`snicket_handshakes_total{kind="full",side="client"}`:  1, `snicket_handshakes_total{kind="resumed",side="client"}`: 0,
 		`snicket_handshakes_total{kind="full",side="backend"}`: 0,
 	})
+	if left := during[`snicket_certificate_expiry_timestamp_seconds{name="t.test"}`] - float64(time.Now().Unix()); left < 60 || left > 1e9 {
+		t.Errorf("got %v seconds left to the certificate", left)
+	}
 	if in := during[`snicket_route_bytes_total{direction="in",route="shop"}`]; in < 100 {
 		t.Errorf("got %v bytes in while the session lasts, want its hello and more", in)
 	}
@@ -173,7 +177,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)(?:\\{[^`]*)?` \\|").FindAllStringSubmatch(string(text), -1) {
 		documented["snicket_"+m[1]] = true
 	}
-	o := operate(t, pool(unprobed, lab.Serve(t, lab.Echo(), lab.Options{})))
+	cert, key := lab.NewAuthority(t, "ca").WriteServer(t, "t.test")
+	o := operate(t, pool(unprobed, lab.Serve(t, lab.Echo(), lab.Options{}))+fmt.Sprintf("[tls]\ncertificates = [{ cert = %q, key = %q }]\n", cert, key))
 	_, body := o.get(t, "/metrics")
 	scraped := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (snicket_\w+)`).FindAllStringSubmatch(body, -1) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -204,6 +205,19 @@ func ja4Text(ja4 [36]byte) string {
 		return ""
 	}
 	return string(ja4[:])
+}
+
+// certificateViews are the certificates to be shown to clients.
+func (s *Server) certificateViews() []admin.Certificate {
+	out := []admin.Certificate{}
+	for _, v := range s.Certificates() {
+		out = append(out, admin.Certificate{
+			Names: append([]string{}, v.Names...), Issuer: v.Issuer, Serial: v.Serial, Key: v.Key, SHA256: hex.EncodeToString(v.SHA256[:]),
+			NotBefore: v.NotBefore, NotAfter: v.NotAfter, File: v.File, ACME: v.ACME,
+			Routes: append([]string{}, v.Routes...), Superseded: v.Superseded,
+		})
+	}
+	return out
 }
 
 // killSession ends the session of that id.
