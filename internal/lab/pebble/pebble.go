@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -96,6 +97,12 @@ func (a *Authority) Roots() *x509.CertPool {
 	}
 	pool.AddCert(root)
 	return pool
+}
+
+// WriteRoots writes them to a file and returns its path.
+func (a *Authority) WriteRoots() string {
+	a.t.Helper()
+	return lab.WriteFile(a.t, filepath.Join(a.t.TempDir(), "roots.pem"), a.ca.GetRootCert(0).PEM())
 }
 
 // Client is a client's TLS that trusts what the Authority issues and asks for name.

@@ -35,20 +35,27 @@ func (m *Manager) follow(ctx context.Context) {
 			pause = min(2*pause, lookSeldom)
 		}
 		m.deliver.Lock()
-		if m.look() {
+		if changes := m.look(); len(changes) > 0 {
 			m.hand()
+			m.tell(changes)
 		}
 		m.deliver.Unlock()
 		timer.Reset(pause)
 	}
 }
 
-// look takes over what the cache holds for the names, and reports whether that is new.
+// change is another certificate, or another staple, of a host.
+type change struct {
+	host     string
+	from, to *certs.Certificate // from is nil for the first one
+}
+
+// look takes over what the cache holds for the names, and returns what of that is new.
 // The caller holds deliver.
-func (m *Manager) look() bool {
+func (m *Manager) look() []change {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	changed := false
+	var changes []change
 	for host, n := range m.names {
 		c := best(m.cache.AllMatchingCertificates(host))
 		if c == nil || c.Hash() == n.hash && string(c.OCSPStaple) == n.staple {
@@ -56,10 +63,25 @@ func (m *Manager) look() bool {
 		}
 		n.hash, n.staple = c.Hash(), string(c.OCSPStaple)
 		if cert, err := certs.New(c.Certificate); err == nil { // certmagic has parsed it
-			n.cert, changed = cert, true
+			changes = append(changes, change{host: host, from: n.cert, to: cert})
+			n.cert = cert
 		}
 	}
-	return changed
+	return changes
+}
+
+// tell logs certificates that are served from now on, whichever instance has had them
+// issued.
+func (m *Manager) tell(changes []change) {
+	for _, c := range changes {
+		host, until := slog.String("host", c.host), slog.String("until", c.to.NotAfter.UTC().Format(time.RFC3339))
+		switch {
+		case c.from == nil:
+			m.log.Info("certificate obtained", host, until)
+		case c.from.SHA256 != c.to.SHA256:
+			m.log.Info("certificate renewed", host, until)
+		}
+	}
 }
 
 // best is the certificate that expires last, nil of none.
@@ -108,15 +130,8 @@ func (m *Manager) event(ctx context.Context, event string, data map[string]any) 
 	host, _ := data["identifier"].(string)
 	renewal, _ := data["renewal"].(bool)
 	switch event {
-	case "cached_managed_cert":
+	case "cached_managed_cert", "cert_obtained":
 		poke(m.news)
-	case "cert_obtained":
-		poke(m.news)
-		what := "certificate obtained"
-		if renewal {
-			what = "certificate renewed"
-		}
-		m.log.Info(what, slog.String("host", host), slog.String("directory", m.o.Directory)) //nolint:sloglint // one of two words
 	case "cert_failed":
 		err, _ := data["error"].(error)
 		if m.storage.isClosed() || ctx.Err() != nil {
