@@ -106,6 +106,27 @@ func (c *Certificate) CheckForm(now time.Time, roots *x509.CertPool) []Problem {
 	return problems
 }
 
+// Expired says which certificates of authorities, read from file, are not valid at time
+// now. Who is held against them is refused.
+func Expired(file string, bundle []*x509.Certificate, now time.Time) []Problem {
+	var problems []Problem
+	for _, c := range bundle {
+		switch {
+		case now.After(c.NotAfter):
+			problems = append(problems, Problem{
+				File: file, Hint: "replace it by that of its successor",
+				Text: fmt.Sprintf("authority %q expired on %s", c.Subject, c.NotAfter.UTC().Format(time.RFC3339)),
+			})
+		case now.Before(c.NotBefore):
+			problems = append(problems, Problem{
+				File: file, Hint: "check the clock of this machine",
+				Text: fmt.Sprintf("authority %q is not valid before %s", c.Subject, c.NotBefore.UTC().Format(time.RFC3339)),
+			})
+		}
+	}
+	return problems
+}
+
 // forServers reports whether clients take c from a server: it says nothing of its use,
 // or that this is one (RFC 5280 §4.2.1.12).
 func forServers(c *x509.Certificate) bool {

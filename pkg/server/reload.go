@@ -32,14 +32,20 @@ func (s *Server) prepare(pl *plan) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := pl.secrets.keyLogs.open(s.log); err != nil {
+		access.end(time.Now())
+		return nil, err
+	}
 	operators, err := s.prepareAdmin(pl)
 	if err != nil {
+		pl.secrets.keyLogs.end(time.Now())
 		access.end(time.Now())
 		return nil, err
 	}
 	managed, err := s.acme.prepare(&pl.acme)
 	if err != nil {
 		operators.Abort()
+		pl.secrets.keyLogs.end(time.Now())
 		access.end(time.Now())
 		return nil, err
 	}
@@ -47,6 +53,7 @@ func (s *Server) prepare(pl *plan) (*prepared, error) {
 	if err != nil {
 		managed.abort()
 		operators.Abort()
+		pl.secrets.keyLogs.end(time.Now())
 		access.end(time.Now())
 		return nil, listenProblem(pl.config, err)
 	}

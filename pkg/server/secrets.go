@@ -40,6 +40,9 @@ type secrets struct {
 	tickets *tickets
 	ech     *certs.LiveECH // nil: none
 
+	trusts  []*trust
+	keyLogs keyLogs
+
 	eye       *eye
 	followers []*follower // what is made anew when files change
 	troubles  troubles
@@ -153,11 +156,14 @@ func problemAt(pos config.Position, p certs.Problem) config.Problem {
 // covers. Its session tickets are its own: a session of one route never resumes on
 // another, and does behind a reload.
 func (s *secrets) terminator(r *config.Route, incomplete bool) *proxy.Terminator {
-	t := &proxy.Terminator{Store: s.serve(r, incomplete), ECH: s.ech != nil}
+	o := terminate.ServerOptions{Store: s.serve(r, incomplete), Policy: s.policy(&r.TLS.Policy), ECH: s.ech}
+	if r.TLS.KeyLog.Path != "" {
+		o.KeyLog = s.keyLogs.of(r)
+	}
+	t := &proxy.Terminator{Store: o.Store, Clients: o.Policy.Clients, ECH: s.ech != nil}
 	config := func(alpn ...string) *tls.Config {
-		return terminate.ServerConfig(terminate.ServerOptions{
-			Store: t.Store, ALPN: alpn, Policy: terminate.Policy{MinVersion: r.TLS.Policy.MinVersion}, ECH: s.ech,
-		})
+		o.ALPN = alpn
+		return terminate.ServerConfig(o)
 	}
 	if !r.TLS.ALPNFromBackends {
 		t.Fixed = config(r.TLS.ALPN...)

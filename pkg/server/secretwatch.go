@@ -187,6 +187,7 @@ func (s *Server) lookAtSecrets(w *watch.Watcher) (time.Duration, error) {
 	err := w.Watch(held.patterns())
 	now := time.Now()
 	held.refresh(now, s.log)
+	held.warnOfTrusts(now, s.log)
 	wait := s.renewCertificates(held, now)
 	wait = sooner(wait, held.troubles.over(now, func(of trouble) {
 		s.log.Warn(of.message, slog.String("why", of.why), slog.String("so", of.so))

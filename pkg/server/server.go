@@ -188,6 +188,7 @@ func (s *Server) stopped(served bool) {
 	if s.draining {
 		attrs = append(attrs, slog.Uint64("cut", drainedSessions(counters)-s.drained))
 	}
+	s.plan.secrets.keyLogs.end(deadline)
 	if lost := s.access.end(deadline) + counters.DroppedRecords; lost > 0 {
 		attrs = append(attrs, slog.Uint64("records_lost", lost))
 	}
@@ -236,6 +237,7 @@ func (s *Server) start(ctx context.Context) error {
 // warn logs the warnings of a plan, those of before left out. What is wrong with the
 // age of a certificate is told each time.
 func (s *Server) warn(pl, before *plan) {
+	pl.secrets.keyLogs.warn(s.log)
 	for _, w := range pl.problems.Warnings() {
 		switch {
 		case slices.Contains(pl.aged, w):

@@ -1,0 +1,145 @@
+package server
+
+import (
+	"crypto/x509"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/snicketlb/snicket/pkg/certs"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/terminate"
+	"github.com/snicketlb/snicket/pkg/watch"
+)
+
+// trust is what the clients of some routes are held against: all that name the same
+// files share it, and get what they hold from it when it changes.
+type trust struct {
+	files   trustFiles
+	now     *terminate.Trust
+	bundle  []*x509.Certificate
+	clients []*terminate.Clients
+	said    map[string]bool // warnings that stand
+}
+
+// trustFiles are the paths of client_ca and crl; the latter may be empty.
+type trustFiles struct{ ca, crl string }
+
+// load reads the files. It returns nil and the problems, of each file apart, if one of
+// them cannot be used.
+func (f trustFiles) load() (now *terminate.Trust, bundle []*x509.Certificate, ofCA, ofCRL []certs.Problem) {
+	bundle, ofCA = certs.Bundle(f.ca)
+	if bundle == nil {
+		return nil, nil, ofCA, nil
+	}
+	now = &terminate.Trust{Authorities: x509.NewCertPool()}
+	for _, c := range bundle {
+		now.Authorities.AddCert(c)
+	}
+	if f.crl == "" {
+		return now, bundle, ofCA, nil
+	}
+	if now.Revocations, ofCRL = certs.LoadRevocations(f.crl, bundle); now.Revocations == nil {
+		return nil, nil, ofCA, ofCRL
+	}
+	return now, bundle, ofCA, ofCRL
+}
+
+// policy makes what a route demands of handshakes of what its configuration says.
+func (s *secrets) policy(p *config.TLSPolicy) terminate.Policy {
+	return terminate.Policy{
+		MinVersion: p.MinVersion, MaxVersion: p.MaxVersion, Curves: slices.Clone(p.Curves), Clients: s.clients(p),
+	}
+}
+
+// clients says whose certificates a route accepts; nil if it asks for none. Where files
+// cannot be used that is reported, and nobody's are.
+func (s *secrets) clients(p *config.TLSPolicy) *terminate.Clients {
+	o := terminate.ClientsOptions{Names: p.ClientNames}
+	switch p.ClientAuth {
+	case config.ClientAuthRequire:
+		o.Auth = terminate.RequireCertificate
+	case config.ClientAuthRequest:
+		o.Auth = terminate.RequestCertificate
+	default:
+		return nil
+	}
+	t := s.trust(p)
+	clients, err := terminate.NewClients(t.now, o)
+	if err != nil {
+		s.report(config.Problem{Pos: p.Pos, Text: "client_names: " + err.Error()})
+		return nil
+	}
+	t.clients = append(t.clients, clients)
+	return clients
+}
+
+// trust loads the files of a policy, once for all that have the same.
+func (s *secrets) trust(p *config.TLSPolicy) *trust {
+	files := trustFiles{p.ClientCA.Path, p.CRL.Path}
+	for _, t := range s.trusts {
+		if t.files == files {
+			return t
+		}
+	}
+	t := &trust{files: files, said: map[string]bool{}}
+	s.trusts = append(s.trusts, t)
+	patterns := []string{watch.Quote(files.ca)}
+	if files.crl != "" {
+		patterns = append(patterns, watch.Quote(files.crl))
+	}
+	s.follow("client_ca", patterns, t.reload)
+	now, bundle, ofCA, ofCRL := files.load()
+	s.reportAt(p.ClientCA.Pos, ofCA)
+	s.reportAt(p.CRL.Pos, ofCRL)
+	if now == nil {
+		now = &terminate.Trust{Authorities: x509.NewCertPool()} // nobody: the plan will not run
+	}
+	t.now, t.bundle = now, bundle
+	for _, problem := range t.late(s.now) { // it is said by the look that follows, and by check
+		problem.Warning = true
+		pos := p.ClientCA.Pos
+		if problem.File == files.crl {
+			pos = p.CRL.Pos
+		}
+		s.report(problemAt(pos, problem))
+		t.said[problem.Text] = true
+	}
+	return t
+}
+
+// reload puts into force what the files hold now.
+func (t *trust) reload() error {
+	now, bundle, ofCA, ofCRL := t.files.load()
+	if now == nil {
+		return joined(slices.Concat(ofCA, ofCRL))
+	}
+	t.now, t.bundle = now, bundle
+	for _, c := range t.clients {
+		c.Swap(now)
+	}
+	return nil
+}
+
+// late says what is out of time: clients are refused for it.
+func (t *trust) late(now time.Time) []certs.Problem {
+	problems := certs.Expired(t.files.ca, t.bundle, now)
+	if t.now.Revocations != nil {
+		problems = append(problems, t.now.Revocations.Problems(now)...)
+	}
+	return problems
+}
+
+// warnOfTrusts says once of each authority and list that it is out of time, whether it
+// was so from the beginning or has become so.
+func (s *secrets) warnOfTrusts(now time.Time, log *slog.Logger) {
+	for _, t := range s.trusts {
+		stands := map[string]bool{}
+		for _, p := range t.late(now) {
+			if stands[p.Text] = true; !t.said[p.Text] {
+				log.Warn("clients are refused", slog.String("why", p.String()))
+			}
+		}
+		t.said = stands
+	}
+}
