@@ -1,14 +1,17 @@
 package web_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/snicketlb/snicket/internal/lab"
 	"github.com/snicketlb/snicket/pkg/web"
@@ -171,4 +174,18 @@ func (e *edge) result() web.Result {
 		e.t.Fatal("the connection is not over")
 		return web.Result{}
 	}
+}
+
+// answer reads one answer to a request of that method, and its body away.
+func answer(t *testing.T, c net.Conn, method string) *http.Response {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(lab.Patience))
+	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		t.Fatal(err)
+	}
+	return res
 }

@@ -17,6 +17,8 @@ func textOf(status int) string {
 	switch status {
 	case http.StatusBadRequest:
 		return "The request cannot be understood."
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return "What you asked for is at another address."
 	case http.StatusForbidden:
 		return "This is not allowed here."
 	case http.StatusMisdirectedRequest:
@@ -54,7 +56,9 @@ func writePage(w http.ResponseWriter, r *http.Request, status int) {
 	if status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", retryAfter)
 	}
-	h.Set("Cache-Control", "no-store")
+	if status >= http.StatusBadRequest {
+		h.Set("Cache-Control", "no-store")
+	}
 	h.Set("Content-Type", kind)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Vary", "Accept")

@@ -1,14 +1,23 @@
 package web
 
+import (
+	"net/url"
+	"slices"
+	"strings"
+)
+
 // Rule says which requests are denied: those whose path matches and whose method
 // is listed. One of the two must be there.
 type Rule struct {
 	// Path is a pattern of whole segments, such as "/admin/**" or
-	// "/v1/*/secret": "*" stands for any run of characters within one segment, and
-	// "/**" at the end for the path before it and all below. "" is any path.
+	// "/v1/*/secret", decoded: "*" stands for any run of characters within one
+	// segment, and "/**" at the end for the path before it and all below. "" is any
+	// path.
 	//
 	// A path is denied if it matches in any of the ways that a server might read
-	// it. Letters match in either case.
+	// it: what is denied cannot be had by another spelling, and in doubt too much is
+	// denied: also a path of more than 4096 bytes that has more than one reading. A
+	// slash at the end and letter case make no difference.
 	Path string
 
 	// Methods are in upper case, as requests write them; none means all.
@@ -17,15 +26,121 @@ type Rule struct {
 
 // Redirect sends requests elsewhere.
 type Redirect struct {
-	// Path is a pattern as in [Rule]. Here the path counts as it is written, but
-	// for the percent-encoding of its segments.
+	// Path is a pattern as in [Rule]. Here a path is read in one way only: split at
+	// its slashes, each segment decoded, a slash at the end an empty one. Letter
+	// case makes no difference.
 	Path string
 
 	// To is where to: an absolute URL or a path. If it ends in "/**", and so does
-	// Path, what the request has in that place goes there. The query of the request
-	// is kept, behind that of To.
+	// Path, what the request has in that place goes there, as it was written. The
+	// query of the request is kept, behind that of To.
 	To string
 
 	// Status is 301, 302, 303, 307 or 308.
 	Status int
+}
+
+// rules are what a Site does with requests itself.
+type rules struct {
+	deny      []denial
+	redirects []turn
+}
+
+type denial struct {
+	pattern pattern
+	any     bool // whatever the path
+	methods []string
+}
+
+type turn struct {
+	pattern pattern
+	to      string // without "/**"
+	rest    bool   // what the request has beyond the pattern goes along
+	status  int
+}
+
+func newRules(deny []Rule, redirects []Redirect) rules {
+	var r rules
+	for _, d := range deny {
+		r.deny = append(r.deny, denial{pattern: newPattern(d.Path), any: d.Path == "", methods: d.Methods})
+		if i := len(r.deny) - 1; !r.deny[i].pattern.below {
+			r.deny[i].pattern = newPattern("/" + strings.Trim(d.Path, "/"))
+		}
+	}
+	for _, t := range redirects {
+		to, rest := strings.CutSuffix(t.To, "/**")
+		r.redirects = append(r.redirects, turn{newPattern(t.Path), to, rest, t.Status})
+	}
+	return r
+}
+
+// maxOddPath bounds a path that can be read in several ways: a longer one is denied
+// where anything is, unread.
+const maxOddPath = 4096
+
+// denies reports whether a request is denied.
+func (r *rules) denies(method string, u *url.URL) bool {
+	var candidates []*pattern
+	for i := range r.deny {
+		d := &r.deny[i]
+		if len(d.methods) > 0 && !slices.Contains(d.methods, method) {
+			continue
+		}
+		if d.any {
+			return true
+		}
+		candidates = append(candidates, &d.pattern)
+	}
+	if len(candidates) == 0 {
+		return false
+	}
+	path, denied := u.EscapedPath(), false
+	if len(path) > maxOddPath && !isPlainPath(path) {
+		return true
+	}
+	readings(path, func(segments []string) bool {
+		denied = slices.ContainsFunc(candidates, func(p *pattern) bool { return p.match(segments) })
+		return !denied
+	})
+	return denied
+}
+
+// redirect returns where a request is sent; status 0: nowhere.
+func (r *rules) redirect(u *url.URL) (location string, status int) {
+	if len(r.redirects) == 0 {
+		return "", 0
+	}
+	raw := strings.Split(strings.TrimPrefix(u.EscapedPath(), "/"), "/")
+	segments := make([]string, len(raw))
+	for i, s := range raw {
+		segments[i] = fold(unescape(s, true))
+	}
+	for i := range r.redirects {
+		if t := &r.redirects[i]; t.pattern.match(segments) {
+			return t.location(raw, u.RawQuery), t.status
+		}
+	}
+	return "", 0
+}
+
+// location is where a request with the segments and query goes.
+func (t *turn) location(raw []string, query string) string {
+	to, own, asked := strings.Cut(t.to, "?")
+	if t.rest {
+		// Without a slash before it: "//name" would be another host.
+		if rest := strings.TrimLeft(strings.Join(raw[len(t.pattern.segments):], "/"), "/"); rest != "" || to == "" || len(raw) > len(t.pattern.segments) {
+			to += "/" + rest
+		}
+	}
+	if asked {
+		to += "?" + own
+	}
+	switch {
+	case query == "":
+	case asked && own != "":
+		to += "&" + query
+	default:
+		to = strings.TrimSuffix(to, "?") + "?" + query
+	}
+	return to
 }

@@ -45,7 +45,8 @@ type SiteOptions struct {
 // A Site is what a route that speaks HTTP does with requests. It is immutable and
 // may be used from any goroutine.
 type Site struct {
-	o SiteOptions
+	o     SiteOptions
+	rules rules
 }
 
 // NewSite returns a Site. The options must not be changed any more.
@@ -53,7 +54,7 @@ func NewSite(o SiteOptions) *Site {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Site{o: o}
+	return &Site{o: o, rules: newRules(o.Deny, o.Redirects)}
 }
 
 // Serve speaks HTTP with a client until the connection is over, and closes it.
@@ -70,19 +71,29 @@ func (s *Site) Serve(ctx context.Context, c *Client) Result {
 
 // answer answers one request.
 func (s *Site) answer(v *visit, w http.ResponseWriter, r *http.Request) {
-	status := 0
+	status, location := 0, ""
 	switch {
 	case s.o.Owns != nil && !s.o.Owns(v.client, hostOf(v.client, r)):
 		status = http.StatusMisdirectedRequest
 	case r.Method == http.MethodConnect:
 		status = http.StatusNotImplemented
-	case s.o.Pool == nil:
+	case r.URL.Opaque != "": // "x:y", which net/http would pass on as it is
+		status = http.StatusBadRequest
+	case s.rules.denies(r.Method, r.URL):
+		status = http.StatusForbidden
+	default:
+		location, status = s.rules.redirect(r.URL)
+	}
+	if status == 0 && s.o.Pool == nil {
 		w.Header().Set("Connection", "close") // the client must come again to find a backend
 		status = http.StatusServiceUnavailable
 	}
-	if status == 0 {
+	switch {
+	case status == 0:
 		s.pass(v, w, r)
 		return
+	case location != "":
+		w.Header()["Location"] = []string{location}
 	}
 	s.hsts(v, w)
 	writePage(w, r, status)

@@ -1,0 +1,163 @@
+package web_test
+
+import (
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/web"
+)
+
+// get writes a request line as it stands and returns the answer, without body.
+func get(t *testing.T, e *edge, method, target string) *http.Response {
+	t.Helper()
+	c := e.raw("http/1.1")
+	defer c.Close()
+	if _, err := io.WriteString(c, method+" "+target+" HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	return answer(t, c, method)
+}
+
+func TestDeny(t *testing.T) {
+	lab.Leaks(t)
+	b := newBackends(t)
+	b.add("b1", http.HandlerFunc(tell), false)
+	e := newEdge(t, web.NewSite(web.SiteOptions{HSTS: "max-age=1", Pool: b.pool(web.PoolOptions{Shared: true}), Deny: []web.Rule{
+		{Path: "/admin/**"},
+		{Path: "/v1/*/secret", Methods: []string{"GET", "PUT"}},
+		{Path: "/files/*.bak"},
+		{Path: "/exact/"},
+		{Methods: []string{"TRACE", "DELETE"}},
+	}}))
+	for _, tt := range []struct {
+		method, target string
+		denied         bool
+	}{
+		{"GET", "/", false},
+		{"GET", "/administrator", false},
+		{"GET", "/x/admin", false},
+		{"GET", "/admin", true},
+		{"GET", "/admin/", true},
+		{"POST", "/admin/x/y?z", true},
+		{"GET", "http://www.example.com/admin/x", true},
+		{"GET", "/ADMIN/x", true},
+		{"GET", "//admin/x", true},
+		{"GET", "/x/../admin", true},
+		{"GET", "/x/%2e%2E/admin", true},
+		{"GET", "/x%2f..%2Fadmin", true},
+		{"GET", "/x//..//admin", true},
+		{"GET", "/x/../../../admin", true},
+		{"GET", "/./admin", true},
+		{"GET", "/%61dmin", true},
+		{"GET", "/%2561dmin", true},
+		{"GET", "/%252561dmin", true},
+		{"GET", "/admin%00.png", true},
+		{"GET", "/admin%3Fx", true},
+		{"GET", "/admin%23x", true},
+		{"GET", "/admin;jsessionid=1", true},
+		{"GET", "/admin;/x", true},
+		{"GET", "/x/..;/admin", true},
+		{"GET", "/x;y/../admin", true},
+		{"GET", "/admin./x", true},
+		{"GET", "/admin%20/x", true},
+		{"GET", `/x\..\admin`, true},
+		{"GET", `/x/..%5cadmin`, true},
+		{"GET", `/%5cadmin`, true},
+		{"GET", "/x/..%c0%afadmin", true},
+		{"GET", "/x/%c0%ae%c0%ae/admin", true},
+		{"GET", "/admin/../x", true}, // a server that keeps dots reads it as denied
+		{"GET", "/v1/a/secret", true},
+		{"PUT", "/v1/a/secret/", true},
+		{"POST", "/v1/a/secret", false},
+		{"GET", "/v1/a/b/secret", false},
+		{"GET", "/v1/a%2fb/secret", true}, // one segment, as some read it
+		{"GET", "/files/x.bak", true},
+		{"GET", "/files/x.BAK.", true},
+		{"GET", "/files/x.bak.txt", false},
+		{"GET", "/files/d/x.bak", false},
+		{"GET", "/exact", true},
+		{"GET", "/exact/", true},
+		{"GET", "/exact/x", false},
+		{"DELETE", "/anything", true},
+		{"get", "/anything", false},
+	} {
+		t.Run(tt.method+" "+tt.target, func(t *testing.T) {
+			res := get(t, e, tt.method, tt.target)
+			if want := map[bool]int{false: 200, true: 403}[tt.denied]; res.StatusCode != want {
+				t.Errorf("%s, want %d", res.Status, want)
+			}
+			if tt.denied && (res.Header.Get("X-Content-Type-Options") != "nosniff" || res.Header.Get("Strict-Transport-Security") != "max-age=1") {
+				t.Errorf("header %v, want nosniff and HSTS", res.Header)
+			}
+		})
+	}
+}
+
+func TestRedirect(t *testing.T) {
+	lab.Leaks(t)
+	b := newBackends(t)
+	b.add("b1", http.HandlerFunc(tell), false)
+	e := newEdge(t, web.NewSite(web.SiteOptions{
+		HSTS: "max-age=1", Pool: b.pool(web.PoolOptions{Shared: true}),
+		Deny: []web.Rule{{Path: "/old/secret"}},
+		Redirects: []web.Redirect{
+			{Path: "/old/**", To: "https://new.example.com/n/**", Status: 308},
+			{Path: "/dir", To: "/dir/", Status: 301},
+			{Path: "/fixed/**", To: "/f?a=1", Status: 302},
+			{Path: "/root/**", To: "/**", Status: 307},
+			{Path: "/u/*/p", To: "https://x.example/", Status: 303},
+		},
+	}))
+	for _, tt := range []struct {
+		target   string
+		status   int
+		location string
+	}{
+		{"/old", 308, "https://new.example.com/n"},
+		{"/old/", 308, "https://new.example.com/n/"},
+		{"/OLD/a%2Fb/c%20d?x=%zz&y", 308, "https://new.example.com/n/a%2Fb/c%20d?x=%zz&y"},
+		{"/%6fld/a", 308, "https://new.example.com/n/a"},
+		{"/old//evil.example", 308, "https://new.example.com/n/evil.example"},
+		{"/old/secret", 403, ""},
+		{"/older", 200, ""},
+		{"/dir", 301, "/dir/"},
+		{"/dir/", 200, ""},
+		{"/fixed/x?b=2", 302, "/f?a=1&b=2"},
+		{"/root//evil.example/x", 307, "/evil.example/x"},
+		{`/root/\evil.example`, 307, "/%5Cevil.example"},
+		{"/root/%2fevil.example", 307, "/%2fevil.example"},
+		{"/root", 307, "/"},
+		{"/u/me/p?q", 303, "https://x.example/?q"},
+	} {
+		t.Run(tt.target, func(t *testing.T) {
+			res := get(t, e, "GET", tt.target)
+			if got := res.Header.Get("Location"); res.StatusCode != tt.status || got != tt.location {
+				t.Errorf("%s to %q, want %d to %q", res.Status, got, tt.status, tt.location)
+			}
+			if res.StatusCode != 200 && res.Header.Get("Strict-Transport-Security") != "max-age=1" {
+				t.Errorf("header %v, want HSTS", res.Header)
+			}
+		})
+	}
+}
+
+// TestOpaque: what is neither a path nor a URL of a host is not passed on.
+func TestOpaque(t *testing.T) {
+	lab.Leaks(t)
+	b := newBackends(t)
+	b.add("b1", http.HandlerFunc(tell), false)
+	e := newEdge(t, web.NewSite(web.SiteOptions{Pool: b.pool(web.PoolOptions{Shared: true}), Deny: []web.Rule{{Path: "/admin"}}}))
+	for _, target := range []string{"x:admin", "http:admin", "admin", "?/admin"} {
+		if res := get(t, e, "GET", target); res.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: %s, want 400", target, res.Status)
+		}
+	}
+	if res := get(t, e, "CONNECT", "www.example.com:443"); res.StatusCode != http.StatusNotImplemented {
+		t.Errorf("CONNECT: %s, want 501", res.Status)
+	}
+	if res := get(t, e, "OPTIONS", "*"); res.StatusCode != http.StatusOK {
+		t.Errorf("OPTIONS *: %s, want the backend's 200", res.Status)
+	}
+}
