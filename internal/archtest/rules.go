@@ -104,7 +104,7 @@ func House() map[string]Room {
 		"internal/lab":      {Own: libraries("pkg/certs"), Doors: []string{"golang.org/x/sys"}},
 		"internal/lab/pebble": {
 			Own:   []string{"internal/lab"},
-			Doors: []string{"github.com/letsencrypt/pebble/v2", "github.com/miekg/dns"},
+			Doors: []string{"github.com/letsencrypt/pebble/v2", "github.com/miekg/dns", "golang.org/x/crypto/ocsp"},
 		},
 		"internal/lab/load": {Own: []string{"internal/lab"}, Doors: []string{"golang.org/x/sys"}},
 		"e2e":               {},

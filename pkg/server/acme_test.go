@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,6 +116,7 @@ func TestACMERenewal(t *testing.T) {
 
 	serials := make(chan string, 1000)
 	stop := make(chan struct{})
+	var handshakes atomic.Int64
 	var running sync.WaitGroup
 	for range clients {
 		running.Go(func() {
@@ -130,6 +132,7 @@ func TestACMERenewal(t *testing.T) {
 					t.Errorf("handshake: %v", err)
 					return
 				}
+				handshakes.Add(1)
 				if serial := c.ConnectionState().PeerCertificates[0].SerialNumber.String(); serial != last {
 					last = serial
 					serials <- serial
@@ -149,7 +152,7 @@ func TestACMERenewal(t *testing.T) {
 	}
 	close(stop)
 	running.Wait()
-	t.Logf("%d certificates, %d orders", len(seen), ca.Orders())
+	t.Logf("%d certificates, %d orders, %d handshakes", len(seen), ca.Orders(), handshakes.Load())
 }
 
 // TestACMESettings holds that other settings are another account, and that what there

@@ -36,6 +36,8 @@ type Options struct {
 	// Accounts are the external accounts, by key id, with their keys in base64url. If there are any, every new
 	// account must be bound to one.
 	Accounts map[string]string
+	// OCSP has its certificates name a responder, which says that all of them are good.
+	OCSP bool
 }
 
 // Authority is a running Pebble.
@@ -65,7 +67,11 @@ func Start(t testing.TB, o Options) *Authority {
 			t.Fatal(err)
 		}
 	}
-	a.ca = ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{
+	responder, keys := "", "ecdsa"
+	if o.OCSP {
+		responder, keys = a.respond(), "rsa" // whose keys alone Pebble gives out
+	}
+	a.ca = ca.New(quiet, store, responder, keys, 0, 1, map[string]ca.Profile{
 		"default": {Description: "the one", ValidityPeriod: uint64(o.Validity.Seconds())},
 	})
 	validator := va.New(quiet, a.http.port(), a.tls.port(), false, resolver(t), store)

@@ -4,10 +4,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/snicketlb/snicket/internal/lab"
 	"github.com/snicketlb/snicket/internal/lab/pebble"
@@ -136,6 +139,24 @@ func TestHTTP01(t *testing.T) {
 	verify(t, ca, b.certificate(t, "a.test"), "a.test")
 	if got, ok := m.HTTP01("a.test", "token"); ok {
 		t.Errorf("answered %q, with no challenge open", got)
+	}
+}
+
+// TestStaple holds that a certificate comes with what its authority's OCSP responder says
+// of it.
+func TestStaple(t *testing.T) {
+	ca := pebble.Start(t, pebble.Options{OCSP: true})
+	b := newBox()
+	m := manager(t, options(ca, t.TempDir(), b))
+	ca.ServeTLS(edge(t, m.TLSALPN))
+	m.Manage([]string{"a.test"})
+	c := b.certificate(t, "a.test")
+	r, err := ocsp.ParseResponse(c.OCSPStaple, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%X", r.SerialNumber.Bytes()); r.Status != ocsp.Good || got != c.Serial {
+		t.Errorf("status %d of %s, want good of %s", r.Status, got, c.Serial)
 	}
 }
 
