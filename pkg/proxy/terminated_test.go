@@ -126,7 +126,7 @@ func TestHandshakesAreCounted(t *testing.T) {
 	echo := lab.Serve(t, lab.Echo(), lab.Options{TLS: ca.server(t, "a.test")})
 	r := route("a.test", echo.Addr())
 	ca.terminate(t, r)
-	r.Pool.TLS = terminate.NewBackend(terminate.BackendOptions{Roots: ca.a.Pool()})
+	r.Pool.TLS = terminate.NewBackend(terminate.BackendOptions{Roots: ca.a.Pool(), SessionCache: 8})
 	h := start(t, state(t, r))
 	cfg := ca.client("a.test")
 	cfg.ClientSessionCache = tls.NewLRUClientSessionCache(1)

@@ -63,6 +63,8 @@ type shared struct {
 	// tickets and secrets are made anew by each build from those before.
 	tickets *tickets
 	secrets *secrets
+	// tls is how pools speak TLS, with the sessions to resume, by their names.
+	tls map[string]*terminate.Backend
 }
 
 type sharedPool struct {
@@ -79,10 +81,10 @@ type sharedRoute struct {
 // take returns what old has for the routes and pools of c, with new parts for the
 // new ones, which count for so many loops. old is not changed, and may be nil.
 func (old *shared) take(c *config.Config, loops int) *shared {
-	s := &shared{pools: map[string]*sharedPool{}, routes: map[string]*sharedRoute{}}
+	s := &shared{pools: map[string]*sharedPool{}, routes: map[string]*sharedRoute{}, tls: map[string]*terminate.Backend{}}
 	for _, p := range c.Pools {
 		if old != nil && old.pools[p.Name] != nil {
-			s.pools[p.Name] = old.pools[p.Name]
+			s.pools[p.Name], s.tls[p.Name] = old.pools[p.Name], old.tls[p.Name]
 			continue
 		}
 		s.pools[p.Name] = &sharedPool{balancer: balancer.New(p.Name), offer: new(atomic.Int32), retried: new(atomic.Uint64)}
@@ -205,10 +207,12 @@ func (b *builder) pools() {
 		own := probeSecrets{roots: b.secrets.roots(p.Health.CA)}
 		if p.TLS != nil {
 			own.certificate = b.secrets.client(p.TLS.Certificate)
-			pool.TLS = terminate.NewBackend(terminate.BackendOptions{
+			pool.TLS = b.shared.tls[p.Name].Renew(terminate.BackendOptions{
 				ServerName: p.TLS.ServerName, Roots: b.secrets.roots(p.TLS.CA),
 				InsecureSkipVerify: p.TLS.InsecureSkipVerify, Certificate: own.certificate,
+				SessionCache: p.TLS.SessionCache,
 			})
+			b.shared.tls[p.Name] = pool.TLS
 		}
 		b.plan.pools[p.Name], b.probes[p.Name] = pool, own
 	}

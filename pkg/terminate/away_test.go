@@ -197,7 +197,7 @@ func TestBackendHandshake(t *testing.T) {
 		Certificates: []tls.Certificate{lab.cert.Certificate}, NextProtos: []string{"h2", "http/1.1"},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: lab.authority.Pool(),
 	}
-	b := terminate.NewBackend(terminate.BackendOptions{Roots: lab.authority.Pool(), Certificate: &own.Certificate})
+	b := terminate.NewBackend(terminate.BackendOptions{Roots: lab.authority.Pool(), Certificate: &own.Certificate, SessionCache: 8})
 	try := func(p terminate.Peer) (tls.ConnectionState, error) {
 		far, fd := socketPair(t, "tcp")
 		near, err := loop.NetConn(fd)

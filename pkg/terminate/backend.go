@@ -1,17 +1,16 @@
 package terminate
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
-
-// defaultSessions is how many sessions a [Backend] remembers by default.
-const defaultSessions = 1024
 
 // BackendOptions describe the TLS spoken to the backends of a pool.
 type BackendOptions struct {
@@ -23,8 +22,8 @@ type BackendOptions struct {
 	InsecureSkipVerify bool
 	// Certificate identifies the balancer to backends that ask; nil for none.
 	Certificate *tls.Certificate
-	// SessionCache is how many sessions are remembered for resumption, 0 for
-	// 1024, negative for none.
+	// SessionCache is how many sessions are remembered for resumption: one for each
+	// backend, name and protocol. The oldest gives way; 0 for none.
 	SessionCache int
 }
 
@@ -34,8 +33,7 @@ type Backend struct {
 	cache tls.ClientSessionCache // nil for none
 }
 
-// NewBackend returns a Backend. Make one per pool and configuration: sessions
-// are resumed only within it, so a change of roots or names starts anew.
+// NewBackend returns a Backend. Make one per pool: sessions are resumed only within it.
 func NewBackend(o BackendOptions) *Backend {
 	b := &Backend{o: o}
 	if o.Roots == nil && !o.InsecureSkipVerify {
@@ -43,14 +41,30 @@ func NewBackend(o BackendOptions) *Backend {
 		// error is that of each handshake.
 		_, _ = x509.SystemCertPool()
 	}
-	if o.SessionCache >= 0 {
-		n := o.SessionCache
-		if n == 0 {
-			n = defaultSessions
-		}
-		b.cache = tls.NewLRUClientSessionCache(n)
+	if o.SessionCache > 0 {
+		b.cache = tls.NewLRUClientSessionCache(o.SessionCache)
 	}
 	return b
+}
+
+// Renew returns what follows b, which may be nil, when a configuration is read anew: b
+// itself, with its sessions, if o says the same as before. A change of authorities, of
+// the name or of our certificate starts anew, as a session resumed is not verified by
+// them; a nil Backend does too.
+func (b *Backend) Renew(o BackendOptions) *Backend {
+	if b != nil && b.o.ServerName == o.ServerName && b.o.InsecureSkipVerify == o.InsecureSkipVerify &&
+		b.o.SessionCache == o.SessionCache && b.o.Roots.Equal(o.Roots) && sameCertificate(b.o.Certificate, o.Certificate) {
+		return b
+	}
+	return NewBackend(o)
+}
+
+// sameCertificate compares what is shown: the key belongs to it.
+func sameCertificate(a, b *tls.Certificate) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
 // Peer says what is to be agreed on with one backend.

@@ -287,8 +287,8 @@ func TestBackendResumes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := terminate.NewBackend(terminate.BackendOptions{Roots: l.authority.Pool()})
-		none := terminate.NewBackend(terminate.BackendOptions{Roots: l.authority.Pool(), SessionCache: -1})
+		b := terminate.NewBackend(terminate.BackendOptions{Roots: l.authority.Pool(), SessionCache: 8})
+		none := terminate.NewBackend(terminate.BackendOptions{Roots: l.authority.Pool()})
 		for i, step := range []struct {
 			b    *terminate.Backend
 			alpn string
