@@ -132,3 +132,22 @@ func TestSessionViewOfHTTP(t *testing.T) {
 	reset(t, from)
 	h.want(proxy.Killed)
 }
+
+// BenchmarkSessions lists 1,024 idle sessions of one loop, which serves others between
+// the four slices that they are taken in.
+func BenchmarkSessions(b *testing.B) {
+	const sessions = 1024
+	mute := lab.Serve(b, lab.Mute(), lab.Options{})
+	h := startLoops(b, 1, state(b, route("a.test", mute.Addr())))
+	for range sessions {
+		h.hello("a.test")
+	}
+	mute.WaitAccepted(b, sessions)
+	b.ReportAllocs()
+	for b.Loop() {
+		if all, err := h.p.Sessions(b.Context(), proxy.SessionFilter{}); err != nil || len(all) != sessions {
+			b.Fatalf("%d sessions, %v", len(all), err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/4, "µs/slice")
+}
