@@ -20,6 +20,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -71,6 +72,8 @@ type Options struct {
 	// CheckEvery is how often certificates are looked at for renewal; 0 for every ten
 	// minutes. They are renewed at the latest when five times that is left.
 	CheckEvery time.Duration
+
+	orders int // hosts tried at a time; 0: the constant
 }
 
 // Manager keeps the certificates of some names. It is safe for concurrent use.
@@ -80,9 +83,11 @@ type Manager struct {
 	storage *storage
 	cache   *certmagic.Cache
 	config  *certmagic.Config
-	issuer  string       // the key of its part of the storage
-	decoy   net.Listener // see decoy
-	loading chan struct{}
+	issuer  string        // the key of its part of the storage
+	decoy   net.Listener  // see decoy
+	loading chan struct{} // its room bounds the files read to load certificates
+	looking chan struct{} // the same of those read to find challenges
+	orders  chan struct{} // the same of hosts that are tried the first time
 	news    chan struct{} // 1 deep: the cache may hold another certificate
 	renewal chan struct{} // 1 deep: one that was loaded is to be renewed
 	workers sync.WaitGroup
@@ -98,6 +103,7 @@ type Manager struct {
 // name is one that is managed.
 type name struct {
 	forget context.CancelFunc // nil: only preloaded
+	tried  func()             // gives back its room among the first tries; nil: has none
 	cert   *certs.Certificate // nil: none yet
 	hash   string             // of cert in certmagic's cache; empty: it is not from there
 	staple string
@@ -107,8 +113,11 @@ type name struct {
 const Protocol = "acme-tls/1"
 
 const (
-	// loaders bounds the files that are read at a time.
+	// loaders bounds the files that are read at a time, for each of two purposes.
 	loaders = 16
+	// orders bounds the hosts that are tried the first time. Each holds a lock, whose
+	// file is written every five seconds.
+	orders = 64
 	// again is how long to wait after what certmagic does not try again by itself.
 	again = 10 * time.Minute
 	// closing bounds the wait for the authority to be told that an order is given up.
@@ -119,7 +128,8 @@ const (
 func New(o Options) (*Manager, error) {
 	m := &Manager{
 		o: o, log: o.Log, storage: newStorage(o.Storage),
-		loading: make(chan struct{}, loaders), news: make(chan struct{}, 1), renewal: make(chan struct{}, 1),
+		loading: make(chan struct{}, loaders), looking: make(chan struct{}, loaders),
+		orders: make(chan struct{}, cmp.Or(o.orders, orders)), news: make(chan struct{}, 1), renewal: make(chan struct{}, 1),
 		names: map[string]*name{}, solved: map[string]solution{},
 	}
 	var err error
@@ -279,7 +289,7 @@ func (m *Manager) tend(ctx context.Context, host string) {
 func (m *Manager) obtain(ctx context.Context, host string) error {
 	cert, err := m.load(ctx, host)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = m.config.ObtainCertAsync(ctx, host); err == nil {
+		if err = m.order(ctx, host); err == nil {
 			cert, err = m.load(ctx, host)
 		}
 	}
@@ -287,6 +297,33 @@ func (m *Manager) obtain(ctx context.Context, host string) error {
 		poke(m.renewal)
 	}
 	return err
+}
+
+// order has a certificate issued. Hosts are tried some at a time; one that fails makes
+// room for the next, and is tried again beside them.
+func (m *Manager) order(ctx context.Context, host string) error {
+	select {
+	case m.orders <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	tried := sync.OnceFunc(func() { <-m.orders })
+	defer tried()
+	m.mu.Lock()
+	if n := m.names[host]; n != nil {
+		n.tried = tried
+	}
+	m.mu.Unlock()
+	return m.config.ObtainCertAsync(ctx, host)
+}
+
+// failed notes that a host was tried in vain.
+func (m *Manager) failed(host string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.names[host]; n != nil && n.tried != nil {
+		n.tried()
+	}
 }
 
 func (m *Manager) load(ctx context.Context, host string) (certmagic.Certificate, error) {

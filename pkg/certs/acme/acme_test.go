@@ -5,8 +5,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -327,6 +330,65 @@ func TestCloseInFlight(t *testing.T) {
 	}
 	if strings.Contains(b.log(), "level=WARN") {
 		t.Errorf("warnings:\n%s", b.log())
+	}
+}
+
+// TestFailingHosts holds that hosts which cannot have a certificate, though they are tried
+// again and again, leave room for others.
+func TestFailingHosts(t *testing.T) {
+	ca := pebble.Start(t, pebble.Options{})
+	ca.Down(true)
+	b := newBox()
+	o := options(ca, t.TempDir(), b)
+	o.AtATime(1)
+	m := manager(t, o)
+	hosts := []string{"a.test", "b.test", "c.test"}
+	m.Manage(hosts)
+	for _, host := range hosts {
+		b.logged(t, `msg="certificate not obtained" host=`+host)
+	}
+}
+
+// TestHangingStorage holds that a storage which does not answer, as one on a network may
+// not, gathers no more than a few who wait for it.
+func TestHangingStorage(t *testing.T) {
+	ca := pebble.Start(t, pebble.Options{})
+	ca.Down(true)
+	dir := t.TempDir()
+	m := manager(t, options(ca, dir, newBox()))
+	m.Manage([]string{"a.test"})
+	u, err := url.Parse(ca.Directory())
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := filepath.Join(dir, "acme", strings.ReplaceAll(u.Host, ":", "-")+"-dir", "challenge_tokens", "a.test.json")
+	if err := os.MkdirAll(filepath.Dir(token), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(token, 0o600); err != nil { // to open it is to wait for a writer
+		t.Fatal(err)
+	}
+	const more = 5
+	answers := make(chan *tls.Certificate, acme.Loaders+more)
+	for range acme.Loaders + more {
+		go func() { answers <- m.TLSALPN("a.test") }() // out before the test is
+	}
+	for range more { // while the others wait
+		if got := <-answers; got != nil {
+			t.Error("a certificate, of a challenge that nobody could read")
+		}
+	}
+	if got := len(answers); got != 0 {
+		t.Errorf("%d more are answered, want none: the storage hangs", got)
+	}
+	writer, err := os.OpenFile(token, os.O_RDWR, 0) // which does not wait
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Remove(token)
+	_ = writer.Close()
+	for range acme.Loaders {
+		<-answers
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"path"
+	"time"
 
 	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3"
@@ -67,10 +68,30 @@ func (m *Manager) challenge(host string) (acme.Challenge, bool) {
 	if c, ok := certmagic.GetACMEChallenge(host); ok {
 		return c.Challenge, true
 	}
+	if !m.room() {
+		return acme.Challenge{}, false
+	}
+	defer func() { <-m.looking }()
 	b, err := m.storage.Load(context.Background(), path.Join(tokens(m.issuer), certmagic.StorageKeys.Safe(host)+".json"))
 	var c acme.Challenge
 	if err != nil || json.Unmarshal(b, &c) != nil || c.Identifier.Value != host {
 		return acme.Challenge{}, false
 	}
 	return c, true
+}
+
+// patience is how long a look at the storage waits for others that are under way.
+const patience = time.Second
+
+// room waits for room to look at the storage. One that hangs must not gather a thread
+// for everybody who asks.
+func (m *Manager) room() bool {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case m.looking <- struct{}{}:
+		return true
+	case <-late.C:
+		return false
+	}
 }

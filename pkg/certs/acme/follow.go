@@ -134,6 +134,7 @@ func (m *Manager) event(ctx context.Context, event string, data map[string]any) 
 		poke(m.news)
 	case "cert_failed":
 		err, _ := data["error"].(error)
+		m.failed(host)
 		if m.storage.isClosed() || ctx.Err() != nil {
 			return nil
 		}

@@ -1,0 +1,7 @@
+package acme
+
+// Loaders is how many files are read at a time to find challenges.
+const Loaders = loaders
+
+// AtATime bounds the hosts that are tried the first time.
+func (o *Options) AtATime(orders int) { o.orders = orders }
