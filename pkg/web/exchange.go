@@ -96,7 +96,7 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 		if c.Picked != nil {
 			c.Picked(b)
 		}
-		a := &attempt{x: x, backend: b, lane: x.visit.shelf(x.pool).lane(b)}
+		a := &attempt{x: x, backend: b, lane: x.visit.shelf(x.pool).lane(b, c)}
 		res, err := a.do(r)
 		if err == nil {
 			return res, nil

@@ -179,13 +179,21 @@ func (e *edge) result() web.Result {
 // answer reads one answer to a request of that method, and its body away.
 func answer(t *testing.T, c net.Conn, method string) *http.Response {
 	t.Helper()
+	res, _ := whole(t, c, method)
+	return res
+}
+
+// whole reads one answer to a request of that method, with its body.
+func whole(t *testing.T, c net.Conn, method string) (*http.Response, string) {
+	t.Helper()
 	c.SetReadDeadline(time.Now().Add(lab.Patience))
 	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return res
+	return res, string(body)
 }

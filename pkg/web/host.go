@@ -2,27 +2,44 @@ package web
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 )
 
-// hostOf returns the host that a request is for, as [SiteOptions].Owns wants it.
-// A request of HTTP/1.0 may have none: it is for the name in the hello.
-func hostOf(c *Client, r *http.Request) string {
+// hostOf returns the host that a request is for, as [SiteOptions].Owns wants it; ok
+// says that it is one. A request of HTTP/1.0 may name none: it is for the name in
+// the hello.
+func hostOf(c *Client, r *http.Request) (host string, ok bool) {
 	if r.Host == "" {
-		return c.SNI
+		return c.SNI, true
 	}
 	return bareHost(r.Host)
 }
 
 // bareHost returns a Host field (RFC 9110 §7.2) in lower case, without port,
-// brackets and a dot at its end.
-func bareHost(host string) string {
-	if strings.HasPrefix(host, "[") {
-		if end := strings.IndexByte(host, ']'); end > 0 {
-			return strings.ToLower(host[1:end])
-		}
-	} else if i := strings.LastIndexByte(host, ':'); i >= 0 {
-		host = host[:i]
+// brackets and a dot at its end. ok says that it is a name or an address; net/http
+// lets through much more, which must not reach a Location.
+func bareHost(field string) (host string, ok bool) {
+	host, port := field, ""
+	if i := strings.LastIndexByte(field, ':'); i >= 0 && !strings.HasSuffix(field, "]") {
+		host, port = field[:i], field[i+1:]
 	}
-	return strings.TrimSuffix(strings.ToLower(host), ".")
+	for i := range len(port) {
+		if port[i] < '0' || port[i] > '9' {
+			return "", false
+		}
+	}
+	if inner, found := strings.CutPrefix(host, "["); found {
+		inner, found = strings.CutSuffix(inner, "]")
+		a, err := netip.ParseAddr(inner)
+		return strings.ToLower(inner), found && err == nil && a.Is6() && a.Zone() == ""
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	for i := range len(host) {
+		c := host[i]
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return "", false
+		}
+	}
+	return host, host != ""
 }

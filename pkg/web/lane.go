@@ -34,23 +34,33 @@ type shelf struct {
 	pool *Pool
 
 	mu     sync.Mutex // guards the fields below
-	lanes  map[*balancer.Backend]*lane
+	lanes  map[laneKey]*lane
 	sweep  *time.Timer // set while something may be idle
 	closed bool
 }
 
-func newShelf(p *Pool) *shelf { return &shelf{pool: p, lanes: make(map[*balancer.Backend]*lane)} }
+func newShelf(p *Pool) *shelf { return &shelf{pool: p, lanes: make(map[laneKey]*lane)} }
 
-// lane returns the connections to b. The caller leaves the lane when its request
-// is over.
-func (s *shelf) lane(b *balancer.Backend) *lane {
+// laneKey says what two requests must have in common to go over one connection.
+type laneKey struct {
+	backend *balancer.Backend
+	name    string // the server name, where it counts
+}
+
+// lane returns the connections to b that may serve c. The caller leaves the lane when
+// its request is over.
+func (s *shelf) lane(b *balancer.Backend, c *Client) *lane {
+	key := laneKey{backend: b}
+	if s.pool.o.PerName {
+		key.name = c.SNI
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.lanes[b]
+	l := s.lanes[key]
 	if l == nil {
 		l = &lane{shelf: s, backend: b, closed: s.closed}
 		if !s.closed {
-			s.lanes[b] = l
+			s.lanes[key] = l
 		}
 	}
 	l.mu.Lock()
@@ -89,10 +99,10 @@ func (s *shelf) swept() {
 	s.sweep = nil
 	var gone []*link
 	rest := false
-	for b, l := range s.lanes {
+	for key, l := range s.lanes {
 		gone = append(gone, l.prune(now)...)
 		if l.empty() {
-			delete(s.lanes, b)
+			delete(s.lanes, key)
 		} else {
 			rest = true
 		}
@@ -110,7 +120,7 @@ func closeAll(links []*link) {
 	}
 }
 
-// lane is the way to one backend: the connections that can take a request.
+// lane is one way to a backend: the connections that can take a request.
 type lane struct {
 	shelf   *shelf
 	backend *balancer.Backend

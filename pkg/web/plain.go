@@ -2,8 +2,11 @@ package web
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -45,16 +48,73 @@ func (p *Plain) Serve(ctx context.Context, c *Client) Result {
 
 // answer answers one request.
 func (p *Plain) answer(v *visit, w http.ResponseWriter, r *http.Request) {
-	if r.Host == "" {
+	host, ok := hostOf(v.client, r)
+	if !ok || r.Host == "" {
 		writePage(w, r, http.StatusBadRequest)
 		return
 	}
-	host := hostOf(v.client, r)
+	if p.challenged(w, r, host) {
+		return
+	}
 	if p.o.Site != nil {
 		if s := p.o.Site(v.client, host); s != nil {
 			s.answer(v, w, r)
 			return
 		}
 	}
-	writePage(w, r, http.StatusMisdirectedRequest)
+	switch {
+	case r.Method == http.MethodConnect:
+		writePage(w, r, http.StatusNotImplemented)
+	case r.URL.Opaque != "":
+		writePage(w, r, http.StatusBadRequest)
+	case p.o.Known == nil || !p.o.Known(host):
+		writePage(w, r, http.StatusMisdirectedRequest)
+	default:
+		w.Header()["Location"] = []string{p.secured(host, r)}
+		writePage(w, r, http.StatusPermanentRedirect)
+	}
+}
+
+// challengePath is where an authority asks for the answer to an http-01 challenge
+// (RFC 8555 §8.3).
+const challengePath = "/.well-known/acme-challenge/"
+
+// challenged answers a request of an ACME authority, if it is one that is expected.
+func (p *Plain) challenged(w http.ResponseWriter, r *http.Request, host string) bool {
+	token, ok := strings.CutPrefix(r.URL.Path, challengePath)
+	if !ok || p.o.Challenge == nil || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	auth, ok := p.o.Challenge(host, token)
+	if !ok {
+		return false
+	}
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.Itoa(len(auth)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodGet {
+		_, _ = io.WriteString(w, auth) // the client may be gone; nobody is left to tell
+	}
+	return true
+}
+
+// secured is the same by https.
+func (p *Plain) secured(host string, r *http.Request) string {
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if p.o.HTTPSPort != "" && p.o.HTTPSPort != "443" {
+		host += ":" + p.o.HTTPSPort
+	}
+	path := r.URL.EscapedPath()
+	if !strings.HasPrefix(path, "/") { // "" or, of OPTIONS, "*"
+		path = "/"
+	}
+	if r.URL.RawQuery != "" {
+		path += "?" + r.URL.RawQuery
+	}
+	return "https://" + host + path
 }

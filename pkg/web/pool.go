@@ -45,6 +45,12 @@ type PoolOptions struct {
 	// others. It must be false where a PROXY header tells of the client.
 	Shared bool
 
+	// PerName says that connections serve only clients whose hellos have the same
+	// server name. It must be true where a shared Pool passes that name on: a
+	// backend answers 421 to requests for hosts its connection was not made for, and
+	// its certificate was checked for that name alone.
+	PerName bool
+
 	// Failed is told of each dial that failed by the backend's fault, from any
 	// goroutine. May be nil.
 	Failed func(b *balancer.Backend, err error)

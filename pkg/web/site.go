@@ -72,8 +72,11 @@ func (s *Site) Serve(ctx context.Context, c *Client) Result {
 // answer answers one request.
 func (s *Site) answer(v *visit, w http.ResponseWriter, r *http.Request) {
 	status, location := 0, ""
+	host, ok := hostOf(v.client, r)
 	switch {
-	case s.o.Owns != nil && !s.o.Owns(v.client, hostOf(v.client, r)):
+	case !ok:
+		status = http.StatusBadRequest
+	case s.o.Owns != nil && !s.o.Owns(v.client, host):
 		status = http.StatusMisdirectedRequest
 	case r.Method == http.MethodConnect:
 		status = http.StatusNotImplemented
