@@ -169,7 +169,7 @@ type typed struct {
 	mark int
 }
 
-func newTyped(t *testing.T, addr, version string) *typed {
+func newTyped(t *testing.T, addr string, args ...string) *typed {
 	t.Helper()
 	keys, keyboard, err := os.Pipe()
 	if err != nil {
@@ -178,7 +178,7 @@ func newTyped(t *testing.T, addr, version string) *typed {
 	defer keys.Close()
 	t.Cleanup(func() { keyboard.Close() })
 	return &typed{keys: keyboard, Process: lab.Start(t, lab.Command{
-		Path: "openssl", Stdin: keys, Args: []string{"s_client", "-connect", addr, "-servername", "a.test", version},
+		Path: "openssl", Stdin: keys, Args: append([]string{"s_client", "-connect", addr, "-servername", "a.test"}, args...),
 	})}
 }
 
