@@ -205,11 +205,11 @@ func (s *secrets) renewList(l *certificateList, now time.Time, r *renewal) []hel
 				}
 				held = append(held, heldCertificate{file: c.Cert, cert: p.cert})
 			case had:
-				s.troubles.meet(now, trouble{"certificate is not taken", fault.String(), "the one before stays"})
+				s.troubles.meet(now, trouble{certificateTrouble, fault.String(), "the one before stays"})
 				former.missing = time.Time{}
 				held = append(held, former)
 			default:
-				s.troubles.meet(now, trouble{"certificate is not taken", fault.String(), "it is left out"})
+				s.troubles.meet(now, trouble{certificateTrouble, fault.String(), "it is left out"})
 			}
 		}
 	}
@@ -255,7 +255,7 @@ func (s *secrets) meetUncovered(now time.Time) {
 				v.covered[i] = true
 			case v.covered[i]:
 				s.troubles.meet(now, trouble{
-					"host is no longer covered by a certificate", fmt.Sprintf("route %q: %q", v.route.Name, h.Pattern), "its clients are refused",
+					hostTrouble, fmt.Sprintf("route %q: %q", v.route.Name, h.Pattern), "its clients are refused",
 				})
 			}
 		}

@@ -98,18 +98,19 @@ func warnOfExpiry(ctx context.Context, views func() []CertificateView, due <-cha
 }
 
 func sayExpiry(log *slog.Logger, v *CertificateView, now time.Time) {
-	message := "certificate expires soon"
 	left := v.NotAfter.Sub(now)
-	if left <= 0 {
-		message = "certificate has expired, clients refuse it"
-	}
 	file := v.File
 	if v.ACME {
 		file = "acme"
 	}
-	log.Warn(message,
+	log = log.With(
 		slog.String("names", strings.Join(v.Names, ", ")), slog.String("file", file),
 		slog.String("not_after", v.NotAfter.UTC().Format(time.RFC3339)), slog.Int("days_left", int(left/day)),
 		slog.String("routes", strings.Join(v.Routes, ", ")),
 	)
+	if left <= 0 {
+		log.Warn("certificate has expired, clients refuse it")
+		return
+	}
+	log.Warn("certificate expires soon")
 }

@@ -85,7 +85,7 @@ func TestExpiry(t *testing.T) {
 		begin := time.Now()
 		expect := func(at time.Duration, want string) {
 			t.Helper()
-			time.Sleep(time.Until(begin.Add(at))) // of the bubble's time
+			<-time.After(time.Until(begin.Add(at))) // of the bubble's time
 			if got := s.said(); got != want {
 				t.Errorf("after %v: got %q, want %q", at, got, want)
 			}

@@ -73,7 +73,7 @@ func (s *secrets) refresh(now time.Time, log *slog.Logger) {
 			}
 		}
 		if f.err != nil {
-			s.troubles.meet(now, trouble{"file is not taken", f.what + ": " + f.err.Error(), "what was loaded before stays"})
+			s.troubles.meet(now, trouble{fileTrouble, f.what + ": " + f.err.Error(), "what was loaded before stays"})
 		}
 	}
 }
@@ -106,7 +106,32 @@ type troubles struct {
 }
 
 // trouble is what to say of it.
-type trouble struct{ message, why, so string }
+type trouble struct {
+	kind    troubleKind
+	why, so string
+}
+
+// troubleKind is what has the trouble.
+type troubleKind int
+
+const (
+	fileTrouble troubleKind = iota
+	certificateTrouble
+	hostTrouble
+)
+
+// say logs it.
+func (t trouble) say(log *slog.Logger) {
+	why, so := slog.String("why", t.why), slog.String("so", t.so)
+	switch t.kind {
+	case fileTrouble:
+		log.Warn("file is not taken", why, so)
+	case certificateTrouble:
+		log.Warn("certificate is not taken", why, so)
+	case hostTrouble:
+		log.Warn("host is no longer covered by a certificate", why, so)
+	}
+}
 
 type stand struct {
 	since     time.Time
@@ -127,7 +152,9 @@ func (t *troubles) meet(now time.Time, what trouble) {
 // over ends a look: what was not met is forgotten, and say is called once with what has
 // stood for a while. It returns how long to wait for what has not; 0 for nothing.
 func (t *troubles) over(now time.Time, say func(trouble)) (wait time.Duration) {
-	inOrder := func(a, b trouble) int { return cmp.Or(cmp.Compare(a.why, b.why), cmp.Compare(a.message, b.message)) }
+	inOrder := func(a, b trouble) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.why, b.why), cmp.Compare(a.so, b.so))
+	}
 	for _, of := range slices.SortedFunc(maps.Keys(t.standing), inOrder) {
 		at := t.standing[of]
 		switch left := settle - now.Sub(at.since); {
@@ -189,9 +216,7 @@ func (s *Server) lookAtSecrets(w *watch.Watcher) (time.Duration, error) {
 	held.refresh(now, s.log)
 	held.warnOfTrusts(now, s.log)
 	wait := s.renewCertificates(held, now)
-	wait = sooner(wait, held.troubles.over(now, func(of trouble) {
-		s.log.Warn(of.message, slog.String("why", of.why), slog.String("so", of.so))
-	}))
+	wait = sooner(wait, held.troubles.over(now, func(of trouble) { of.say(s.log) }))
 	held.eye.next()
 	if wait == 0 {
 		wait = secretsEvery

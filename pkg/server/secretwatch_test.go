@@ -106,7 +106,7 @@ func TestFollow(t *testing.T) {
 		s.refresh(now, log)
 		return s.troubles.over(now, func(of trouble) { said = append(said, of.why) })
 	}
-	expect := func(step string, loads int, sayings int) {
+	expect := func(step string, loads, sayings int) {
 		t.Helper()
 		if len(loaded) != loads || len(said) != sayings {
 			t.Fatalf("%s: got %d loads, %d sayings, want %d and %d: %q, %q", step, len(loaded), len(said), loads, sayings, loaded, said)

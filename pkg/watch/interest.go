@@ -64,9 +64,9 @@ func (in *interest) add(file string) {
 		for _, file := range found {
 			in.follow(file)
 		}
-		if real := in.realDir(dir); real != "" {
-			in.watch(real)
-			in.patterns[real] = append(in.patterns[real], base)
+		if at := in.realDir(dir); at != "" {
+			in.watch(at)
+			in.patterns[at] = append(in.patterns[at], base)
 		}
 	}
 }
@@ -103,13 +103,13 @@ func (in *interest) watch(dir string) {
 // realDir returns a directory without links in its path, or "" for none, and takes in
 // what may put another one in its place: the links that lead to it, and its own name.
 func (in *interest) realDir(dir string) string {
-	if real, ok := in.real[dir]; ok {
-		return real
+	if at, ok := in.real[dir]; ok {
+		return at
 	}
 	in.real[dir] = "" // of links in a circle
-	real := in.findDir(dir)
-	in.real[dir] = real
-	return real
+	at := in.findDir(dir)
+	in.real[dir] = at
+	return at
 }
 
 func (in *interest) findDir(dir string) string {

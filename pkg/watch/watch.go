@@ -23,10 +23,10 @@ import (
 )
 
 const (
-	// Quiet is how long nothing must have happened before a change counts as over,
-	// and Restless how long that is waited for: files are seldom written at once.
-	Quiet    = 50 * time.Millisecond
-	Restless = time.Second
+	// quiet is how long nothing must have happened before a change counts as over,
+	// and restless how long that is waited for: files are seldom written at once.
+	quiet    = 50 * time.Millisecond
+	restless = time.Second
 )
 
 // Watcher watches files. All but Changed belongs to one goroutine.
@@ -111,7 +111,7 @@ func (w *Watcher) forward(notify *fsnotify.Watcher) {
 			case since.IsZero():
 				since = time.Now()
 			}
-			timer.Reset(max(0, min(Quiet, Restless-time.Since(since))))
+			timer.Reset(max(0, min(quiet, restless-time.Since(since))))
 		case _, ok := <-notify.Errors: // events were lost
 			if !ok {
 				return
