@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/snicketlb/snicket/internal/lab"
@@ -87,4 +88,66 @@ func TestECH(t *testing.T) {
 	third := writeECH(t, file)
 	r.reload(1, text)
 	resumes(r, client("secret.test", third))
+}
+
+// TestECHEscapesNoPolicy tries to reach a host that demands certificates by naming it
+// inside, with tickets of others, and with its own elsewhere.
+func TestECHEscapesNoPolicy(t *testing.T) {
+	lab.Leaks(t)
+	ca, clients := lab.NewAuthority(t, "ca"), lab.NewAuthority(t, "clients")
+	cert, key := ca.WriteServer(t, "front.test", "strict.test")
+	known := clients.Issue(t, lab.Certificate{Names: []string{"known.test"}, CommonName: "known", Client: true})
+	backend := lab.Serve(t, lab.Echo(), lab.Options{})
+	file := filepath.Join(t.TempDir(), "front.pem")
+	ech := writeECH(t, file)
+	const route = "[[routes]]\nhosts = [%q]\nmode = \"terminate\"\nbackends = [%q]\n"
+	r := start(t, nil, fmt.Sprintf(route+route+"[routes.tls]\nclient_ca = %q\n"+
+		"[tls]\ncertificates = [{ cert = %q, key = %q }]\nech_keys = [%q]\n",
+		"front.test", backend.Addr(), "strict.test", backend.Addr(), clients.WriteCA(t), cert, key, file))
+	tickets := tls.NewLRUClientSessionCache(1)
+	visit := func(name string, within, shows bool) (resumed bool, err error) {
+		c := ca.Client(name)
+		c.ClientSessionCache = sameKey{tickets}
+		if within {
+			c.EncryptedClientHelloConfigList = ech.ConfigList()
+		}
+		if shows {
+			c.Certificates = []tls.Certificate{known}
+		}
+		conn, err := tls.Dial("tcp", r.address, c)
+		if err != nil {
+			return false, err
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte("x")); err != nil {
+			return false, err
+		}
+		_, err = conn.Read(make([]byte, 1)) // brings the ticket along, or the alert
+		return conn.ConnectionState().DidResume, err
+	}
+	for i, step := range []struct {
+		name          string
+		within, shows bool
+		resumed       bool
+		refused       string
+		what          string
+	}{
+		{name: "front.test", what: "a ticket of the host outside"},
+		{name: "strict.test", within: true, refused: "certificate required", what: "nothing shown, and that ticket"},
+		{name: "strict.test", refused: "certificate required", what: "the same in the clear"},
+		{name: "strict.test", within: true, shows: true, what: "a certificate"},
+		{name: "front.test", what: "the ticket of the host within, outside"},
+		{name: "front.test", within: true, resumed: true, what: "the host outside, named inside"},
+		{name: "strict.test", within: true, shows: true, what: "a certificate again"},
+		{name: "strict.test", within: true, resumed: true, what: "a ticket that holds a certificate"},
+	} {
+		resumed, err := visit(step.name, step.within, step.shows)
+		if (err == nil) != (step.refused == "") || err != nil && !strings.Contains(err.Error(), step.refused) {
+			t.Errorf("%d, %s: got %v, want %q", i, step.what, err, step.refused)
+		}
+		if resumed != step.resumed {
+			t.Errorf("%d, %s: resumed %v, want %v", i, step.what, resumed, step.resumed)
+		}
+	}
+	r.access.wait(t, `sni="strict\.test" .*route=strict\.test .*outcome=ok .*client_cn="?known`, 3)
 }
