@@ -88,8 +88,12 @@ func (x *exchange) answered() {
 func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	c := x.visit.client
 	pick := balancer.Pick{Client: c.Addr.Addr(), Name: c.SNI}
+	var tried error // of the backends in pick
 	for {
 		b, err := x.pool.acquire(x.ctx, pick)
+		if err != nil && tried != nil {
+			return nil, tried // which tells more than that there is no other
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -101,11 +105,11 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 		if err == nil {
 			return res, nil
 		}
-		if !a.unseen || len(pick.Tried) >= x.pool.o.Retries || x.ctx.Err() != nil {
-			return nil, err
+		if !a.unseen || len(pick.Tried) >= x.pool.o.Retries || x.ctx.Err() != nil || errors.Is(err, ErrLocal) {
+			return nil, err // where it is our own, no other backend would do better
 		}
 		x.visit.retries.Add(1)
-		pick.Tried = append(pick.Tried, b)
+		pick.Tried, tried = append(pick.Tried, b), err
 	}
 }
 

@@ -17,7 +17,7 @@ type PlainOptions struct {
 	// 8555 §8.3), if that is under way here. Nil: none ever is.
 	Challenge func(host, token string) (keyAuth string, ok bool)
 
-	Known     func(host string) bool             // some route has the host: its requests are sent to https
+	Known     func(c *Client, host string) bool  // some route has the host: its requests are sent to https
 	HTTPSPort string                             // which port that is; "" and "443" need no telling
 	Site      func(c *Client, host string) *Site // serves the host on this listener; nil, or returning nil: none does
 
@@ -67,7 +67,7 @@ func (p *Plain) answer(v *visit, w http.ResponseWriter, r *http.Request) {
 		writePage(w, r, http.StatusNotImplemented)
 	case r.URL.Opaque != "":
 		writePage(w, r, http.StatusBadRequest)
-	case p.o.Known == nil || !p.o.Known(host):
+	case p.o.Known == nil || !p.o.Known(v.client, host):
 		writePage(w, r, http.StatusMisdirectedRequest)
 	default:
 		w.Header()["Location"] = []string{p.secured(host, r)}

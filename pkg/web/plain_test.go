@@ -17,7 +17,7 @@ func TestPlain(t *testing.T) {
 	site := web.NewSite(web.SiteOptions{HSTS: "max-age=1", Forwarded: true, Pool: b.pool(web.PoolOptions{Shared: true})})
 	o := web.PlainOptions{
 		Challenge: func(host, token string) (string, bool) { return token + ".thumb", host == "a.test" && token == "tok-1" },
-		Known: func(host string) bool {
+		Known: func(_ *web.Client, host string) bool {
 			return strings.HasSuffix(host, "a.test") || host == "2001:db8::1" || host == "192.0.2.1"
 		},
 		Site: func(_ *web.Client, host string) *web.Site {
