@@ -158,7 +158,7 @@ func (s *session) fill(r *Record, at time.Time) {
 	if s.route != nil {
 		r.Routed, r.Route, r.Mode = true, s.route.Name, s.route.Mode
 	}
-	if s.pool != nil {
+	if s.pool != nil { // else perhaps that of a request
 		r.Pool = s.pool.Name
 	}
 	if b := s.backend; b != nil {

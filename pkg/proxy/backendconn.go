@@ -37,7 +37,9 @@ func (p *Pool) Dial(ctx context.Context, b *balancer.Backend, c *web.Client, alp
 	begun := time.Now()
 	transport, err := via.connect(ctx, t, g.p)
 	if err == nil {
-		g.dial.Store(int64(time.Since(begun)) + 1)
+		took := time.Since(begun)
+		g.dial.Store(int64(took) + 1)
+		g.w.dial.Observe(took)
 		conn, proto, err = via.greet(ctx, transport, b, g, alpn)
 	}
 	var failed *reachError
@@ -152,7 +154,9 @@ func (p *Pool) greet(ctx context.Context, c *backendConn, b *balancer.Backend, g
 		_ = c.Close()
 		return nil, "", &reachError{BackendTLSFailed, ByBackend, err}
 	}
-	return secured, secured.ConnectionState().NegotiatedProtocol, nil
+	state := secured.ConnectionState()
+	g.w.backendTLS.add(state.DidResume)
+	return secured, state.NegotiatedProtocol, nil
 }
 
 // backendConn is a connection that requests are sent on.

@@ -22,6 +22,7 @@ import (
 // nothing of the session, which stays on its loop and outlives them.
 type guest struct {
 	p      *Proxy
+	w      *worker // for its counters alone
 	by     server
 	client web.Client
 	conn   guestConn
@@ -52,7 +53,7 @@ type guest struct {
 
 func newGuest(s *session, by server, cancel context.CancelFunc, prefix []byte) *guest {
 	t := s.term
-	g := &guest{p: s.w.p, by: by, cancel: cancel, caller: s.caller(), socks: s.socks, sorry: t.sorry}
+	g := &guest{p: s.w.p, w: s.w, by: by, cancel: cancel, caller: s.caller(), socks: s.socks, sorry: t.sorry}
 	g.conn.g = g
 	g.conn.prefix = prefix
 	if s.route != nil {
@@ -126,13 +127,20 @@ func resetConn(c net.Conn) {
 func (g *guest) finish(r *Record) {
 	r.BytesIn, r.BytesOut = g.conn.in.Load(), g.conn.out.Load()
 	r.Requests = g.result.Requests
-	if b := g.picked.Load(); b != nil {
-		t := b.Value().(*Target)
-		r.Backend = t.Name
-		if t.Pool != nil {
-			r.Pool = t.Pool.Name
-		}
+	r.Pool, r.Backend = g.last()
+}
+
+// last is where the last request went; empty: none did.
+func (g *guest) last() (pool, backend string) {
+	b := g.picked.Load()
+	if b == nil {
+		return "", ""
 	}
+	t := b.Value().(*Target)
+	if t.Pool != nil {
+		pool = t.Pool.Name
+	}
+	return pool, t.Name
 }
 
 // outcome is how the session ended, by itself.

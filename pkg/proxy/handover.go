@@ -39,11 +39,16 @@ func (s *session) handOver(by server, prefix []byte) {
 		cancel()
 	}
 	timeouts := live.timeouts
-	// Other than work for the loop, this is none that its wait has to leave room for:
-	// with one idle client of HTTP all others of the loop would be dearer. There are
-	// processors beside those of the loops.
+	// While there are processors beside those of the loops, the loop's wait need not
+	// leave room: one idle client of HTTP would make all others of the loop dearer.
+	room := 0
+	if w.p.crowded.Load() {
+		room = 1
+	}
+	w.l.Background(room)
 	w.p.offloaded.Go(func() {
 		g.serve(ctx, fd, &timeouts)
+		w.l.Background(-room)
 		w.l.Post(t.back)
 	})
 	runtime.Gosched() // else it stands in the queue of this loop's own one
@@ -53,6 +58,9 @@ func (s *session) handOver(by server, prefix []byte) {
 func (t *terminal) back() {
 	s, g := t.s, t.guest
 	s.retries = uint16(min(g.result.Retries, math.MaxUint16))
+	if s.pool != nil && s.pool.Retried != nil {
+		s.pool.Retried.Add(uint64(g.result.Retries))
+	}
 	if took := g.dial.Load(); took > 0 {
 		s.dialTook = spanOf(time.Duration(took - 1))
 	}

@@ -40,16 +40,25 @@ func SiteFor(c *web.Client, host string) *web.Site {
 	return nil
 }
 
-// Known reports whether a route of one of these listeners serves host.
-func (t *Table) Known(host string, listeners []string) bool {
-	return slices.ContainsFunc(listeners, func(name string) bool {
-		m := t.listeners[name]
-		if m == nil {
-			return false
+// Known reports whether a route of now serves host by TLS on any listener. It is what
+// [web.PlainOptions] calls Known.
+func Known(c *web.Client, host string) bool {
+	live := c.Conn.(*guestConn).g.p.live.Load()
+	for _, l := range live.listeners {
+		if l.Plain == nil && live.table.serves(l.Name, host) {
+			return true
 		}
-		_, candidates, ok := m.Lookup(host)
-		return ok && slices.ContainsFunc(candidates, func(r *Route) bool { return r.Mode != Reject })
-	})
+	}
+	return false
+}
+
+func (t *Table) serves(listener, host string) bool {
+	m := t.listeners[listener]
+	if m == nil {
+		return false
+	}
+	_, candidates, ok := m.Lookup(host)
+	return ok && slices.ContainsFunc(candidates, func(r *Route) bool { return r.Mode != Reject })
 }
 
 // has reports whether a route of the listener has the host.

@@ -16,11 +16,11 @@ import (
 	"github.com/snicketlb/snicket/pkg/web"
 )
 
-// httpListener is a listener for plain HTTP that knows a.test.
+// httpListener is a listener for plain HTTP.
 func httpListener(addr string) proxy.Listener {
 	l := listener("http", addr)
 	l.Plain = web.NewPlain(web.PlainOptions{
-		Known: func(host string) bool { return host == "a.test" }, Site: proxy.SiteFor,
+		Known: proxy.Known, Site: proxy.SiteFor,
 		MaxHeader: 64 << 10, HeaderTimeout: 10 * time.Second, Keepalive: time.Minute,
 	})
 	l.Idle, l.Handshake = time.Minute, 10*time.Second

@@ -18,6 +18,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,7 @@ type Proxy struct {
 	hellos   atomic.Int64 // unfinished hellos
 	draining atomic.Bool
 	running  atomic.Bool
+	crowded  atomic.Bool   // goroutines have no processor but those of the loops
 	empty    chan struct{} // a token when the last session of a drain has ended
 
 	offloaded sync.WaitGroup // goroutines that work for a loop, or serve its sessions
@@ -154,6 +156,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p.running.Store(true)
+	p.crowded.Store(runtime.GOMAXPROCS(0) <= p.o.Loops)
 	errs := make(chan error, len(p.workers))
 	for _, w := range p.workers {
 		go func() { // out before Run returns: errs is read once for each

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"time"
@@ -187,12 +188,8 @@ func (s *session) view() SessionView {
 func (g *guest) show(v *SessionView, now time.Duration) {
 	v.BytesIn, v.BytesOut = g.conn.in.Load(), g.conn.out.Load()
 	v.Idle = max(now-g.conn.lastByte(), 0)
-	if b := g.picked.Load(); b != nil {
-		t := b.Value().(*Target)
-		v.Backend = t.Name
-		if t.Pool != nil {
-			v.Pool = t.Pool.Name
-		}
+	if pool, backend := g.last(); backend != "" {
+		v.Pool, v.Backend = cmp.Or(pool, v.Pool), backend
 	}
 }
 

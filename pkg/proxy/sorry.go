@@ -34,7 +34,7 @@ func (s *session) noneReady() {
 // page is what the route has to say when no backend is ready, if a certificate covers
 // the session's name; nil without.
 func (s *session) page() *Sorry {
-	if p := s.route.Sorry; p != nil && s.sni != "" && p.Store.Store().Covers(s.sni) {
+	if p := s.route.Sorry; p != nil && s.sni != "" && p.TLS.Store.Store().Covers(s.sni) {
 		return p
 	}
 	return nil
@@ -57,7 +57,7 @@ func (t *terminal) noneLeft() bool {
 // config is the TLS that the session is greeted by.
 func (t *terminal) config() *tls.Config {
 	if t.sorry {
-		return t.s.route.Sorry.TLS
+		return t.s.route.Sorry.TLS.Page
 	}
 	return t.s.route.TLS.config(t.s.pool)
 }

@@ -20,9 +20,11 @@ func (c ca) sorry(t testing.TB, r *proxy.Route, names ...string) {
 	t.Helper()
 	store := certs.Fixed(c.issue(t, certs.IssueOptions{Names: names}))
 	r.Sorry = &proxy.Sorry{
-		Store: store,
-		TLS:   terminate.ServerConfig(terminate.ServerOptions{Store: store, ALPN: []string{"h2", "http/1.1"}}),
-		Site:  web.NewSite(web.SiteOptions{Name: r.Name, Owns: proxy.Owns}),
+		TLS: &proxy.Terminator{
+			Store: store,
+			Page:  terminate.ServerConfig(terminate.ServerOptions{Store: store, ALPN: []string{"h2", "http/1.1"}}),
+		},
+		Site: web.NewSite(web.SiteOptions{Name: r.Name, Owns: proxy.Owns}),
 	}
 }
 

@@ -110,11 +110,10 @@ type Route struct {
 
 // Sorry is TLS and a page for the time when a route has no backend ready.
 type Sorry struct {
-	// TLS offers h2 and http/1.1. A name that Store has no certificate for gets an
-	// alert.
-	TLS   *tls.Config
-	Store *certs.Live
-	Site  *web.Site // without a pool
+	// TLS has a Page; it is the route's own where that ends TLS. A name that its Store has
+	// no certificate for gets an alert.
+	TLS  *Terminator
+	Site *web.Site // without a pool
 }
 
 // Offer is the set of protocols that a terminated route offers to clients.
@@ -135,6 +134,9 @@ type Terminator struct {
 	Store  *certs.Live
 	Fixed  *tls.Config
 	Offers [offers]*tls.Config
+	// Page is what a page is told by when no backend is ready: it offers h2 and http/1.1.
+	// Nil: there is none.
+	Page *tls.Config
 	// ECH says that the configurations open hellos within hellos: which host a session
 	// is for is known in its handshake only.
 	ECH bool
@@ -146,7 +148,7 @@ type Terminator struct {
 // Configs returns all there are.
 func (t *Terminator) Configs() iter.Seq[*tls.Config] {
 	return func(yield func(*tls.Config) bool) {
-		for _, c := range append([]*tls.Config{t.Fixed}, t.Offers[:]...) {
+		for _, c := range append([]*tls.Config{t.Fixed, t.Page}, t.Offers[:]...) {
 			if c != nil && !yield(c) {
 				return
 			}
