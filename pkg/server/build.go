@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
@@ -43,6 +44,8 @@ type buildOptions struct {
 	failed func(pool, id string, err error)
 	// authority keeps what comes from ACME; nil: nothing is served.
 	authority *authority
+	// log takes what goes wrong within requests; nil: nobody does.
+	log *slog.Logger
 	// loops is how many there are; 0: as many as the configuration wants.
 	loops int
 }
@@ -64,7 +67,11 @@ type shared struct {
 	tickets *tickets
 	secrets *secrets
 	// tls is how pools speak TLS, with the sessions to resume, by their names.
-	tls map[string]*terminate.Backend
+	tls   map[string]*terminate.Backend
+	sites map[string]*sharedSite // by route
+	plain *sharedPlain           // nil: there is no http listener
+	// formerSites are those of the plan before, until this one is in force.
+	formerSites map[string]*sharedSite
 }
 
 type sharedPool struct {
@@ -81,7 +88,13 @@ type sharedRoute struct {
 // take returns what old has for the routes and pools of c, with new parts for the
 // new ones, which count for so many loops. old is not changed, and may be nil.
 func (old *shared) take(c *config.Config, loops int) *shared {
-	s := &shared{pools: map[string]*sharedPool{}, routes: map[string]*sharedRoute{}, tls: map[string]*terminate.Backend{}}
+	s := &shared{
+		pools: map[string]*sharedPool{}, routes: map[string]*sharedRoute{}, tls: map[string]*terminate.Backend{},
+		sites: map[string]*sharedSite{},
+	}
+	if old != nil {
+		s.formerSites, s.plain = old.sites, old.plain
+	}
 	for _, p := range c.Pools {
 		if old != nil && old.pools[p.Name] != nil {
 			s.pools[p.Name], s.tls[p.Name] = old.pools[p.Name], old.tls[p.Name]
@@ -120,7 +133,7 @@ func build(path string, old *shared, o buildOptions) *plan {
 	}
 	pl.shared.secrets = pl.secrets
 	pl.secrets.managed = o.authority.managed()
-	b := &builder{plan: pl, failed: o.failed, authority: o.authority}
+	b := &builder{plan: pl, failed: o.failed, authority: o.authority, log: o.log}
 	pl.state = proxy.State{
 		Listeners: b.listeners(),
 		Timeouts: proxy.Timeouts{
@@ -172,7 +185,8 @@ func limits(l *config.Limits) proxy.Limits {
 type builder struct {
 	*plan
 	failed    func(pool, id string, err error)
-	authority *authority // may be nil
+	authority *authority   // may be nil
+	log       *slog.Logger // may be nil
 }
 
 func (b *builder) listeners() []proxy.Listener {
@@ -183,10 +197,15 @@ func (b *builder) listeners() []proxy.Listener {
 			b.problem(config.Problem{Pos: l.Pos, Text: fmt.Sprintf("listener %q: %v", l.Name, err)})
 			continue
 		}
-		out = append(out, proxy.Listener{
+		now := proxy.Listener{
 			Name: l.Name, Address: address, Text: l.Address.String(), Dual: l.Address.Dual,
 			AcceptProxyFrom: l.AcceptProxyFrom, AcceptProxyUnix: l.AcceptProxyUnix,
-		})
+		}
+		if l.Kind == config.ListenHTTP {
+			now.Plain = b.httpListener()
+			now.Idle, now.Handshake = b.config.Timeouts.Idle, b.config.Timeouts.Handshake
+		}
+		out = append(out, now)
 	}
 	return out
 }
@@ -263,7 +282,9 @@ func (b *builder) routes() {
 		if r.Mode == config.Terminate {
 			route.TLS = b.secrets.terminator(r, b.config.TLS.Incomplete)
 			route.Challenge = b.challengeOf(r)
+			b.site(route, r)
 		}
+		b.sorry(route, r)
 		b.state.Routes = append(b.state.Routes, route)
 	}
 }

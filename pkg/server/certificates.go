@@ -103,22 +103,27 @@ func (l *certificateList) index() *certs.Set {
 // serve makes what the TLS server of a route selects certificates from, and reports
 // hosts that none covers.
 func (s *secrets) serve(r *config.Route, incomplete bool) *certs.Live {
-	v := &served{
-		route: r, own: s.list(r.TLS.CertificateEntries, r.TLS.Certificates), covered: make([]bool, len(r.Hosts)),
-		options: certs.StoreOptions{Managed: s.managedFor(r), Default: r.TLS.DefaultCertificate},
-	}
-	store := certs.NewStore(v.own.set, s.common.set, v.options)
-	v.live = certs.NewLive(store)
+	v := s.served(r)
 	for i, h := range r.Hosts {
-		v.covered[i] = store.Covers(h.Pattern)
+		v.covered[i] = v.live.Store().Covers(h.Pattern)
 		// One that could not be loaded may well cover it: that is told already. One that
 		// will be obtained covers it later.
 		if !v.covered[i] && !s.broken && !incomplete && !r.TLS.Incomplete && !r.TLS.ACME {
 			s.report(uncovered(h, r.TLS.DefaultCertificate))
 		}
 	}
-	s.serves = append(s.serves, v)
 	return v.live
+}
+
+// served makes what a route's TLS selects certificates from, which follows their files.
+func (s *secrets) served(r *config.Route) *served {
+	v := &served{
+		route: r, own: s.list(r.TLS.CertificateEntries, r.TLS.Certificates), covered: make([]bool, len(r.Hosts)),
+		options: certs.StoreOptions{Managed: s.managedFor(r), Default: r.TLS.DefaultCertificate},
+	}
+	v.live = certs.NewLive(certs.NewStore(v.own.set, s.common.set, v.options))
+	s.serves = append(s.serves, v)
+	return v
 }
 
 func uncovered(h config.Host, byDefault bool) config.Problem {

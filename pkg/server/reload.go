@@ -100,6 +100,7 @@ func (s *Server) commit(r *prepared, seen gathered) (registry.Changes, accessTar
 	s.reconcileLocked(view, false)
 	r.change.Commit()
 	s.reconcileLocked(view, true)
+	r.plan.shared.closeFormer()
 	r.admin.Commit()
 	return changes, former
 }

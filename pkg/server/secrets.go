@@ -172,6 +172,9 @@ func (s *secrets) terminator(r *config.Route, incomplete bool) *proxy.Terminator
 		t.Offers[proxy.OfferHTTP1] = config("http/1.1")
 		t.Offers[proxy.OfferH2] = config("h2", "http/1.1")
 	}
+	if r.Sorry {
+		t.Page = config("h2", "http/1.1")
+	}
 	s.tickets.serve(s.ticketPolicy(r), t, s.now)
 	return t
 }

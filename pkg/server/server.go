@@ -131,7 +131,7 @@ func New(path string, o Options) (*Server, error) {
 
 func (s *Server) build(old *shared) *plan {
 	failed := func(pool, id string, err error) { s.checker.Failed(targetID(pool, id), err) }
-	return build(s.path, old, buildOptions{serving: true, failed: failed, loops: s.loops, authority: s.acme})
+	return build(s.path, old, buildOptions{serving: true, failed: failed, loops: s.loops, authority: s.acme, log: s.log})
 }
 
 // Loops is the number of event loops Run will have. Each holds a thread, so the
@@ -173,6 +173,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 	for key := range s.ending {
 		s.endNever(key)
 	}
+	s.plan.shared.closeSites()
 	s.mu.Unlock()
 	s.acme.close()
 	s.stopped(startErr == nil)

@@ -1,0 +1,224 @@
+package server_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/server"
+)
+
+// web is a server of HTTP that tells how it was asked.
+func web(t *testing.T, config *tls.Config) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s for %q", r.Proto, r.Host+r.URL.Path, r.Header.Get("X-Forwarded-Proto"))
+	}))
+	if s.TLS = config; config != nil {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// speaks is a connection of HTTP/1.1 to name.
+func (r *running) speaks(a *lab.Authority, name string) (*tls.Conn, *bufio.Reader) {
+	r.t.Helper()
+	c, err := r.dial(a, name, "http/1.1")
+	if err != nil {
+		r.t.Fatalf("%s: %v", name, err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(lab.Patience))
+	return c, bufio.NewReader(c)
+}
+
+// asks sends a request for host and reads the answer.
+func asks(t *testing.T, c io.Writer, from *bufio.Reader, host string) (*http.Response, string) {
+	t.Helper()
+	if _, err := fmt.Fprintf(c, "GET /x HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.ReadResponse(from, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, string(body)
+}
+
+// A route that speaks HTTP does so by what the file says; a reload that changes nothing
+// of that leaves its clients alone, and one that does asks them to come again.
+func TestSite(t *testing.T) {
+	a := lab.NewAuthority(t, "test")
+	cert, key := a.WriteServer(t, "a.test", "b.test")
+	plain, secured := web(t, nil), web(t, a.Server(t, "a.test"))
+	text := func(comment, hsts, backend, pool string) string {
+		return fmt.Sprintf(`%s
+[[routes]]
+hosts = ["a.test"]
+mode = "terminate"
+pool = "web"
+[routes.tls]
+certificates = [{ cert = %q, key = %q }]
+[routes.http]
+hsts = %s
+[pools.web]
+backends = [%q]
+%s
+`, comment, cert, key, hsts, backend, pool)
+	}
+	r := start(t, nil, text("", "true", plain, ""))
+	c, from := r.speaks(a, "a.test")
+	check := func(hsts, body string) {
+		t.Helper()
+		res, got := asks(t, c, from, "a.test")
+		if res.StatusCode != http.StatusOK || got != body || res.Header.Get("Strict-Transport-Security") != hsts {
+			t.Errorf("%s %q, HSTS %q; want %q, %q", res.Status, got, res.Header.Get("Strict-Transport-Security"), body, hsts)
+		}
+	}
+	check("max-age=63072000", `HTTP/1.1 a.test/x for "https"`)
+	if res, _ := asks(t, c, from, "b.test"); res.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("another host: %s, want 421", res.Status)
+	}
+
+	r.reload(1, text("# further down\n", "true", plain, ""))
+	check("max-age=63072000", `HTTP/1.1 a.test/x for "https"`)
+
+	r.reload(2, text("", `"max-age=5"`, plain, ""))
+	if _, err := io.Copy(io.Discard, from); err != nil {
+		t.Fatal(err)
+	}
+	line := r.access.wait(t, `outcome=(\S+) .*ended_by=(\S+) requests=(\d+)`, 1)
+	if line[1] != "ok" || line[2] != "snicket" || line[3] != "3" {
+		t.Errorf("got %v, want ok, ended by snicket, 3 requests", line[1:])
+	}
+	c, from = r.speaks(a, "a.test")
+	check("max-age=5", `HTTP/1.1 a.test/x for "https"`)
+
+	r.reload(3, text("", `"max-age=5"`, secured, fmt.Sprintf("[pools.web.tls]\nca = %q", a.WriteCA(t))))
+	if _, err := io.Copy(io.Discard, from); err != nil {
+		t.Fatal(err)
+	}
+	c, from = r.speaks(a, "a.test")
+	check("max-age=5", `HTTP/2.0 a.test/x for "https"`)
+}
+
+// TestSorry: a route whose backends are all down says so by a page, also one that passes
+// TLS through, if [tls] has a certificate for it.
+func TestSorry(t *testing.T) {
+	a := lab.NewAuthority(t, "test")
+	cert, key := a.WriteServer(t, "through.test", "ended.test")
+	gone := lab.Listen(t, "127.0.0.1:0")
+	address := gone.Addr().String()
+	gone.Close()
+	r := start(t, nil, fmt.Sprintf(`
+[tls]
+certificates = [{ cert = %q, key = %q }]
+[[routes]]
+hosts = ["through.test"]
+backends = [%[3]q]
+sorry = true
+[[routes]]
+hosts = ["ended.test"]
+mode = "terminate"
+backends = [%[3]q]
+sorry = true
+[[routes]]
+hosts = ["silent.test"]
+backends = [%[3]q]
+sorry = true
+`, cert, key, address))
+	r.log.wait(t, `msg=configuration warning=".*sorry cannot be said to .*silent.test`, 1)
+	r.log.wait(t, `msg="backend down"`, 3)
+	for i, host := range []string{"through.test", "ended.test"} {
+		c, from := r.speaks(a, host)
+		if res, _ := asks(t, c, from, host); res.StatusCode != http.StatusServiceUnavailable || !res.Close {
+			t.Errorf("%s: %s, close %t; want 503 and the end", host, res.Status, res.Close)
+		}
+		c.Close()
+		if line := r.access.wait(t, `sni="(\S+)" .*outcome=(\S+) .*requests=(\d+)`, i+1); line[1] != host || line[2] != "no-backend" || line[3] != "1" {
+			t.Errorf("got %v, want %s, no-backend, 1", line[1:], host)
+		}
+	}
+	r.refused(a, "silent.test", "internal error")
+}
+
+func TestCheckWarnsOfSorry(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snicket.toml")
+	lab.WriteFile(t, path, []byte("[[routes]]\nhosts = [\"a.test\"]\nbackends = [\"127.0.0.1:443\"]\nsorry = true\n"))
+	_, problems := server.Check(path)
+	if len(problems) != 1 || !problems[0].Warning || problems[0].Pos.Line != 2 || !strings.Contains(problems[0].Text, `"a.test"`) {
+		t.Errorf("got %v, want one warning of line 2", problems)
+	}
+}
+
+// TestPlainListener: an http listener knows the hosts of the others, and serves routes
+// that name it.
+func TestPlainListener(t *testing.T) {
+	a := lab.NewAuthority(t, "test")
+	cert, key := a.WriteServer(t, "a.test", "b.test")
+	r := startBy(t, server.Options{}, preamble+fmt.Sprintf(`
+[listeners.http]
+address = "127.0.0.2:0"
+kind = "http"
+[[routes]]
+hosts = ["a.test"]
+mode = "terminate"
+backends = [%q]
+[routes.tls]
+certificates = [{ cert = %[2]q, key = %[3]q }]
+[routes.http]
+[[routes]]
+hosts = ["b.test"]
+mode = "terminate"
+listeners = ["https", "http"]
+deny_from = ["127.0.0.3"]
+backends = [%[1]q]
+[routes.tls]
+certificates = [{ cert = %[2]q, key = %[3]q }]
+[routes.http]
+`, web(t, nil), cert, key))
+	address := r.log.wait(t, `msg=listening listener=http address=(\S+)`, 1)[1]
+	ask := func(from, host string) (*http.Response, string) {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: lab.Patience}
+		c, err := d.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(lab.Patience))
+		return asks(t, c, bufio.NewReader(c), host)
+	}
+	for _, tc := range []struct {
+		from, host string
+		want       int
+	}{
+		{"127.0.0.1", "b.test", 200},
+		{"127.0.0.1", "a.test", 308},
+		{"127.0.0.1", "nobody.test", 421},
+		{"127.0.0.3", "b.test", 308}, // where it is refused
+	} {
+		res, body := ask(tc.from, tc.host)
+		if res.StatusCode != tc.want {
+			t.Errorf("%s from %s: %s %q, want %d", tc.host, tc.from, res.Status, body, tc.want)
+		}
+	}
+}
