@@ -20,7 +20,7 @@ import (
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "balance, in the foreground",
-		Description: "SIGHUP reloads. SIGTERM and SIGINT drain and end it, a second one ends it at once.",
+		Description: "SIGHUP reloads, SIGUSR1 opens the access log anew. SIGTERM and SIGINT drain and end it, a second one ends it at once.",
 		Flags:       []cli.Flag{configFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
@@ -75,7 +75,7 @@ const endingGrace = 2 * time.Second
 // third, the process is gone whatever it waits for.
 func listenForSignals() (signals <-chan os.Signal, stop func()) {
 	caught, passed, done := make(chan os.Signal, 8), make(chan os.Signal, 8), make(chan struct{})
-	signal.Notify(caught, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(caught, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGPIPE)
 	go func() { // ends by stop
 		endings := 0
@@ -83,7 +83,7 @@ func listenForSignals() (signals <-chan os.Signal, stop func()) {
 		for {
 			select {
 			case sig := <-caught:
-				if sig != syscall.SIGHUP {
+				if sig != syscall.SIGHUP && sig != syscall.SIGUSR1 {
 					endings++
 				}
 				if endings == 2 {

@@ -377,13 +377,17 @@ type Rate struct {
 type Log struct {
 	Level  slog.Level
 	Format string // "text" or "json", for both
-	// Access is AccessStdout, AccessOff or the absolute path of a file.
+	// Access is AccessStdout, AccessSyslog, AccessOff or the absolute path of a file.
 	Access    string
 	AccessPos Position
+	// Sample is the share of records with the outcome ok that are written, 0 to 1; all
+	// others are.
+	Sample float64
 }
 
 // The values of Log.Access that are no path.
 const (
 	AccessStdout = "stdout"
+	AccessSyslog = "syslog"
 	AccessOff    = "off"
 )

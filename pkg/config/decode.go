@@ -92,13 +92,15 @@ func (d *decoder) log(t table) Log {
 		Format:    t.choice("format", "text", "text", "json"),
 		Access:    t.string("access", AccessStdout),
 		AccessPos: t.pos("access"),
+		Sample:    t.share("sample", 1),
 	}
-	if l.Access == AccessStdout || l.Access == AccessOff {
+	words := []string{AccessStdout, AccessSyslog, AccessOff}
+	if slices.Contains(words, l.Access) {
 		return l
 	}
 	if !strings.ContainsAny(l.Access, "/.") { // a word: rather a typing error than a file
-		hint := `write "stdout", "off" or a path such as "./` + l.Access + `"`
-		if near := nearest(l.Access, []string{AccessStdout, AccessOff}); near != "" {
+		hint := `write "stdout", "syslog", "off" or a path such as "./` + l.Access + `"`
+		if near := nearest(l.Access, words); near != "" {
 			hint = `did you mean "` + near + `"?`
 		}
 		d.problem(l.AccessPos, hint, "access is %q", l.Access)

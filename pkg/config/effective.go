@@ -52,6 +52,7 @@ func (c *Config) Effective() []byte {
 	w.set("level", strings.ToLower(c.Log.Level.String()))
 	w.set("format", c.Log.Format)
 	w.set("access", c.Log.Access)
+	w.set("sample", c.Log.Sample)
 	return w.b.Bytes()
 }
 

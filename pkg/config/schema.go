@@ -96,7 +96,7 @@ func keysOf(table string) []string {
 	case adminTable:
 		return []string{"socket", "mode", "group", "address"}
 	case logTable:
-		return []string{"level", "format", "access"}
+		return []string{"level", "format", "access", "sample"}
 	}
 	panic(fmt.Sprintf("config: no table %q", table))
 }

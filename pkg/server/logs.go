@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -111,16 +113,18 @@ func eventOf(r *slog.Record) admin.Event {
 
 // accessTarget is where records go by one configuration.
 type accessTarget struct {
-	outlet *outlet  // nil: nowhere
-	file   *os.File // below outlet, if it is the target's own
+	outlet *outlet       // nil: nowhere
+	file   *os.File      // below outlet, if it is the target's own
+	syslog *syslogWriter // below outlet, if it is syslog
 	format proxy.LogFormat
+	sample float64 // of records with the outcome ok
 }
 
 // open opens the target of l. A file is opened anew at each reload, which is how it
 // is rotated. Neither a FIFO without a reader nor one that is not read makes it wait.
 // The error is a *[ConfigError].
 func (a *accessLog) open(l *config.Log) (accessTarget, error) {
-	var t accessTarget
+	t := accessTarget{sample: l.Sample}
 	if l.Format == "json" {
 		t.format = proxy.JSONLog
 	}
@@ -128,6 +132,12 @@ func (a *accessLog) open(l *config.Log) (accessTarget, error) {
 	case config.AccessOff:
 	case config.AccessStdout:
 		t.outlet = a.stdout
+	case config.AccessSyslog:
+		w, err := dialSyslog(a.syslog)
+		if err != nil {
+			return t, &ConfigError{config.Problems{accessProblem(l, err)}}
+		}
+		t.syslog, t.outlet = w, a.watched(newOutlet(w, accessRoom, false))
 	default:
 		f, err := os.OpenFile(l.Access, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640)
 		if err != nil {
@@ -142,6 +152,8 @@ func (a *accessLog) open(l *config.Log) (accessTarget, error) {
 func accessProblem(l *config.Log, err error) config.Problem {
 	p := config.Problem{Pos: l.AccessPos, Text: "access log: " + err.Error()}
 	switch {
+	case l.Access == config.AccessSyslog:
+		p.Hint = "no syslog listens here; name a file"
 	case errors.Is(err, syscall.ENXIO):
 		p.Hint = "it is a FIFO without a reader; start the reader first"
 	case errors.Is(err, syscall.EISDIR):
@@ -177,11 +189,15 @@ func (t accessTarget) end(deadline time.Time) uint64 {
 	if t.outlet == nil {
 		return 0
 	}
-	if t.file == nil {
+	switch {
+	case t.file != nil:
+		defer t.file.Close()
+	case t.syslog != nil:
+		defer t.syslog.Close()
+	default:
 		t.outlet.flush(deadline)
 		return 0
 	}
-	defer t.file.Close()
 	return t.outlet.end(deadline)
 }
 
@@ -191,7 +207,9 @@ type accessLog struct {
 	failed func(error)
 	mended func(lost uint64)
 	stdout *outlet
+	syslog string // where it is
 	on     atomic.Bool
+	sample atomic.Uint64 // bits of the share of records with the outcome ok
 
 	// target belongs to the one reload that there is at a time.
 	target accessTarget
@@ -199,8 +217,8 @@ type accessLog struct {
 	now    atomic.Pointer[outlet] // of target, for those who count; nil: none
 }
 
-func newAccessLog(stdout io.Writer, failed func(error), mended func(lost uint64)) *accessLog {
-	a := &accessLog{log: proxy.NewAccessLog(io.Discard, proxy.TextLog), failed: failed, mended: mended}
+func newAccessLog(stdout io.Writer, syslog string, failed func(error), mended func(lost uint64)) *accessLog {
+	a := &accessLog{syslog: syslog, log: proxy.NewAccessLog(io.Discard, proxy.TextLog), failed: failed, mended: mended}
 	a.stdout = a.watched(newOutlet(stdout, accessRoom, false))
 	return a
 }
@@ -213,9 +231,13 @@ func (a *accessLog) watched(o *outlet) *outlet {
 
 // write is for the proxy.
 func (a *accessLog) write(r *proxy.Record) {
-	if a.on.Load() {
-		a.log.Write(r)
+	if !a.on.Load() {
+		return
 	}
+	if share := math.Float64frombits(a.sample.Load()); r.Outcome == proxy.OK && share < 1 && rand.Float64() >= share {
+		return
+	}
+	a.log.Write(r)
 }
 
 // redirect puts t into force and returns the former target, which has got all that
@@ -226,6 +248,7 @@ func (a *accessLog) redirect(t accessTarget) (former accessTarget) {
 		w = t.outlet
 	}
 	a.log.Redirect(w, t.format)
+	a.sample.Store(math.Float64bits(t.sample))
 	a.on.Store(t.outlet != nil)
 	former, a.target = a.target, t
 	a.now.Store(t.outlet)

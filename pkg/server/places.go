@@ -15,7 +15,7 @@ import (
 // places reports files that are to be made where that cannot be. It makes none.
 func (b *builder) places() {
 	switch l := &b.config.Log; l.Access {
-	case "", config.AccessOff, config.AccessStdout:
+	case "", config.AccessOff, config.AccessStdout, config.AccessSyslog:
 	default:
 		if err := writable(l.Access); err != nil {
 			b.problem(accessProblem(l, err))

@@ -163,3 +163,20 @@ func (s *Server) reload(ctx context.Context) (done admin.Reloaded, attrs []slog.
 	}
 	return done, append([]slog.Attr{slog.Uint64("generation", changes.Generation)}, changedAttrs(old, pl, changes)...), nil
 }
+
+// reopen opens the access log anew, which is how a file is rotated; if it cannot be had
+// the former one stays.
+func (s *Server) reopen() {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.mu.Lock()
+	settings := s.plan.config.Log
+	s.mu.Unlock()
+	target, err := s.access.open(&settings)
+	if err != nil {
+		s.log.Error("access log stays where it is", slog.String("problems", problemsText(err)))
+		return
+	}
+	s.access.retire(s.access.redirect(target))
+	s.log.Info("access log is opened anew", slog.String("access", settings.Access))
+}

@@ -44,6 +44,8 @@ type Options struct {
 	Lookup Lookup
 	// ResolveEvery is how often they are resolved anew. Default 10 s.
 	ResolveEvery time.Duration
+	// Syslog is the path of the socket of syslog. Default /dev/log.
+	Syslog string
 	// Version is what runs, for metrics and the admin API.
 	Version string
 	// AdminSocket is the path of the admin socket where the configuration names none;
@@ -112,7 +114,7 @@ func New(path string, o Options) (*Server, error) {
 	s.log = slog.New(s.handler)
 	s.stderr.mended = func(lost uint64) { s.log.Warn("log lines were lost", slog.Uint64("lost", lost)) }
 	s.access = newAccessLog(
-		o.Stdout,
+		o.Stdout, cmp.Or(o.Syslog, systemSyslog),
 		func(err error) { s.log.Error("access log loses records", slog.Any("error", err)) },
 		func(lost uint64) { s.log.Warn("access log is written again", slog.Uint64("lost", lost)) },
 	)
@@ -140,7 +142,8 @@ func (s *Server) Loops() int { return s.loops }
 
 // Run serves until ctx is done, which ends all sessions at once, or a signal ends
 // it: SIGTERM or SIGINT stops accepting and waits for sessions for the drain timeout
-// at most, a second one does not wait. SIGHUP reloads. It returns when all that it
+// at most, a second one does not wait. SIGHUP reloads, SIGUSR1 opens the access log
+// anew. It returns when all that it
 // started has ended; its error is why it could not start, or had to stop. It may be
 // called once.
 //
@@ -258,12 +261,15 @@ func (s *Server) obey(ctx context.Context, signals <-chan os.Signal) error {
 		case <-ctx.Done():
 			return nil
 		case sig := <-signals:
-			if sig == syscall.SIGHUP {
+			switch sig {
+			case syscall.SIGHUP:
 				_ = s.Reload(ctx) // logged
-				continue
+			case syscall.SIGUSR1:
+				s.reopen()
+			default:
+				s.drain(ctx, sig, signals)
+				return nil
 			}
-			s.drain(ctx, sig, signals)
-			return nil
 		}
 	}
 }
@@ -288,11 +294,15 @@ func (s *Server) delay(ctx context.Context, d time.Duration, sig os.Signal, sign
 		case <-ctx.Done():
 			return true
 		case sig := <-signals:
-			if sig != syscall.SIGHUP {
+			switch sig {
+			case syscall.SIGHUP:
+				s.log.Warn("no reload while stopping")
+			case syscall.SIGUSR1:
+				s.reopen()
+			default:
 				s.log.Warn("ending at once", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()))
 				return false
 			}
-			s.log.Warn("no reload while stopping")
 		}
 	}
 }
@@ -321,14 +331,17 @@ func (s *Server) drain(ctx context.Context, sig os.Signal, signals <-chan os.Sig
 		case <-done:
 			return
 		case sig := <-signals:
-			if sig == syscall.SIGHUP {
+			switch sig {
+			case syscall.SIGHUP:
 				s.log.Warn("no reload while draining")
-				continue
+			case syscall.SIGUSR1:
+				s.reopen()
+			default:
+				s.log.Warn("ending at once", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()))
+				cancel()
+				<-done
+				return
 			}
-			s.log.Warn("ending at once", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()))
-			cancel()
-			<-done
-			return
 		}
 	}
 }
