@@ -132,6 +132,8 @@ func (s *Server) runningConfig() string {
 
 // difference is what a reload would change now.
 func (s *Server) difference(context.Context) (admin.Difference, error) {
+	s.reloading.Lock() // a build takes over from the secrets in force
+	defer s.reloading.Unlock()
 	s.mu.Lock()
 	old := s.plan
 	s.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,16 +51,23 @@ func (s *shelf) remove(name string) {
 // put writes a new certificate as NAME.pem and NAME.key.
 func (s *shelf) put(name string) {
 	s.t.Helper()
+	chain, key := s.issue(name)
+	s.write(name+".pem", chain)
+	s.write(name+".key", key)
+}
+
+// issue makes a certificate for NAME.test.
+func (s *shelf) issue(name string) (chain, key []byte) {
+	s.t.Helper()
 	c, err := s.authority.Issue(certs.IssueOptions{Names: []string{name + ".test"}})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	chain, key, err := c.PEM()
+	chain, key, err = c.PEM()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.write(name+".pem", chain)
-	s.write(name+".key", key)
+	return chain, key
 }
 
 // look is a look at the files after a while, and returns what it changed and when the
@@ -161,6 +169,62 @@ func TestSucceed(t *testing.T) {
 	if before.held[1].cert == after.held[1].cert {
 		t.Error("b.pem was not read")
 	}
+}
+
+// TestLooksAtOnce has operators ask for the difference and for the certificates while they
+// are renewed: each sees all of a state, and the race detector nothing.
+func TestLooksAtOnce(t *testing.T) {
+	s := newShelf(t)
+	chain, key := s.issue("a")
+	s.write("a.pem", append(chain, key...))
+	s.write("snicket.toml", []byte("[tls]\ncertificates = [\"a.pem\"]\n[[routes]]\nhosts = [\"a.test\"]\nmode = \"terminate\"\nbackends = [\"127.0.0.1:1\"]\n"))
+	of, err := New(filepath.Join(s.dir, "snicket.toml"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := watch.New()
+	defer w.Close()
+	var others sync.WaitGroup
+	stop := make(chan struct{})
+	for _, ask := range []func() error{
+		func() error {
+			if got := of.Certificates(); len(got) != 1 || len(got[0].Routes) != 1 {
+				return fmt.Errorf("got the certificates %v", got)
+			}
+			return nil
+		},
+		func() error { _, err := of.difference(t.Context()); return err },
+	} {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := ask(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 8 {
+		chain, key := s.issue("a")
+		s.write("new.pem", append(chain, key...)) // one file, so that each state of it is whole
+		if err := os.Rename(filepath.Join(s.dir, "new.pem"), filepath.Join(s.dir, "a.pem")); err != nil {
+			t.Fatal(err)
+		}
+		before := of.Certificates()[0].Serial
+		if _, err := of.lookAtSecrets(w); err != nil {
+			t.Fatal(err)
+		}
+		if after := of.Certificates()[0].Serial; after == before {
+			t.Error("the certificate is not renewed")
+		}
+	}
+	close(stop)
+	others.Wait()
 }
 
 // BenchmarkTenThousand measures what ten thousand certificates of one pattern cost: a
