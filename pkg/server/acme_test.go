@@ -1,9 +1,11 @@
 package server_test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -181,6 +183,32 @@ func TestACMESettings(t *testing.T) {
 	r.reload(4, passthrough("a.test", echo.Addr())) // no route wants a certificate any more
 	if _, err := os.Stat(storage); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestACMEOverHTTP has a host validated on an http listener, where nobody is led to the
+// other port. Other requests of the host are sent to https all the while.
+func TestACMEOverHTTP(t *testing.T) {
+	ca := pebble.Start(t, pebble.Options{})
+	echo := lab.Serve(t, lab.Echo(), lab.Options{})
+	r := start(t, nil, passthrough("other.test", echo.Addr()))
+	const plain = "[listeners.http]\naddress = \"127.0.0.2:0\"\nkind = \"http\"\n"
+	r.reload(1, plain+passthrough("other.test", echo.Addr()))
+	address := r.log.wait(t, `msg=listening listener=http address=(\S+)`, 1)[1]
+	ca.ServeHTTP(address)
+	r.reload(2, plain+acmeFile(ca, t.TempDir(), echo.Addr(), "a.test"))
+	r.served("a.test")
+	hangUp(t, r.sessionACME(ca, "a.test"))
+
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(lab.Patience))
+	res, _ := asks(t, c, bufio.NewReader(c), "a.test")
+	if location := res.Header.Get("Location"); res.StatusCode != http.StatusPermanentRedirect || !strings.HasPrefix(location, "https://a.test") {
+		t.Errorf("status %d to %q, want 308 to https://a.test", res.StatusCode, location)
 	}
 }
 
