@@ -55,9 +55,7 @@ func (w *writer) acme(a ACME) {
 func (w *writer) http(h *RouteHTTP) {
 	w.setOr("hsts", h.HSTS, "none")
 	w.set("forwarded", h.Forwarded)
-	if h.Forwarded {
-		w.set("trust_from", texts(h.TrustFrom))
-	}
+	w.set("trust_from", texts(h.TrustFrom))
 	w.b.WriteString("deny = [")
 	for _, rule := range h.Deny {
 		var keys []string

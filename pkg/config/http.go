@@ -15,8 +15,8 @@ import (
 // RouteHTTP is what a Terminate route that speaks HTTP does with requests.
 type RouteHTTP struct {
 	HSTS string // the Strict-Transport-Security field, valid by RFC 6797; empty: none
-	// Forwarded writes X-Forwarded-* and Forwarded for backends, in place of what the
-	// client wrote unless it is in TrustFrom.
+	// Forwarded writes X-Forwarded-* and Forwarded for backends. What a client wrote there
+	// is dropped in any case, unless it is in TrustFrom.
 	Forwarded bool
 	TrustFrom []netip.Prefix // masked and never IPv4-mapped
 	Deny      []DenyRule
@@ -69,9 +69,6 @@ func (d *decoder) http(t table) *RouteHTTP {
 	}
 	if h.MaxHeader < least || h.MaxHeader > most {
 		d.problem(t.pos("max_header"), "write 1KiB to 1MiB", "max_header is %q", formatSize(h.MaxHeader))
-	}
-	if v := t.get("trust_from"); v != nil && !h.Forwarded {
-		d.problem(v.pos(), "drop one of them", "trust_from has no effect with forwarded = false")
 	}
 	return h
 }
