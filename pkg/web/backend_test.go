@@ -11,8 +11,10 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/snicketlb/snicket/balancer"
+	"github.com/snicketlb/snicket/internal/lab"
 	"github.com/snicketlb/snicket/pkg/web"
 )
 
@@ -27,10 +29,13 @@ type backends struct {
 	dials  map[string]int
 	failed map[string]int // dials, by backend
 	open   int            // connections
+	closed *sync.Cond     // of mu; open has changed
 }
 
 func newBackends(t testing.TB) *backends {
-	return &backends{t: t, balancer: balancer.New("web"), dials: map[string]int{}, failed: map[string]int{}}
+	b := &backends{t: t, balancer: balancer.New("web"), dials: map[string]int{}, failed: map[string]int{}}
+	b.closed = sync.NewCond(&b.mu)
+	return b
 }
 
 // add serves by h under that name, by TLS with h2 if the pool has it.
@@ -105,6 +110,27 @@ func (b *backends) dialed(name string) int {
 	return b.dials[name]
 }
 
+// waitNone waits until no connection to a backend is open.
+func (b *backends) waitNone() {
+	b.t.Helper()
+	late := false
+	timer := time.AfterFunc(lab.Patience, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		late = true
+		b.closed.Broadcast()
+	})
+	defer timer.Stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.open > 0 && !late {
+		b.closed.Wait()
+	}
+	if b.open > 0 {
+		b.t.Errorf("%d connections to backends are open", b.open)
+	}
+}
+
 // counted is a connection to a backend that is counted while it is open. It can
 // end one direction, as those of the data plane can.
 type counted struct {
@@ -118,6 +144,7 @@ func (c *counted) Close() error {
 		c.b.mu.Lock()
 		defer c.b.mu.Unlock()
 		c.b.open--
+		c.b.closed.Broadcast()
 	})
 	return c.Conn.Close()
 }

@@ -27,6 +27,7 @@ type server interface {
 type edge struct {
 	t        *testing.T
 	ca       *lab.Authority // nil: plain
+	names    []string       // of its certificate
 	listener *net.TCPListener
 	results  chan web.Result // of connections that are over
 	stop     context.CancelFunc
@@ -47,7 +48,7 @@ func newEdge(t *testing.T, s server) *edge {
 
 // newPlainEdge serves by s without TLS; a nil one is to be started.
 func newPlainEdge(t *testing.T, s server) *edge {
-	e := &edge{t: t, listener: lab.Listen(t, "127.0.0.1:0"), results: make(chan web.Result, 1024)}
+	e := &edge{t: t, listener: lab.Listen(t, "127.0.0.1:0"), results: make(chan web.Result, 1024), names: []string{"www.example.com"}}
 	if s != nil {
 		e.start(s)
 	}
@@ -60,7 +61,7 @@ func (e *edge) start(s server) {
 	e.stop = stop
 	var config *tls.Config
 	if e.ca != nil {
-		config = e.ca.Server(e.t, "www.example.com")
+		config = e.ca.Server(e.t, e.names...)
 		config.NextProtos = []string{"h2", "http/1.1"}
 	}
 	var wg sync.WaitGroup
@@ -128,14 +129,17 @@ func (e *edge) serve(ctx context.Context, c *net.TCPConn, config *tls.Config) {
 
 // client returns a client that trusts the edge and knows its address by the name
 // www.example.com alone; with h2 or without.
-func (e *edge) client(h2 bool) *http.Client {
+func (e *edge) client(h2 bool) *http.Client { return e.clientFor("www.example.com", h2) }
+
+// clientFor is client, with that name in its hello.
+func (e *edge) clientFor(name string, h2 bool) *http.Client {
 	t := &http.Transport{DisableCompression: true}
 	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, e.listener.Addr().String())
 	}
 	if e.ca != nil {
-		t.TLSClientConfig = e.ca.Client("www.example.com")
+		t.TLSClientConfig = e.ca.Client(name)
 		t.ForceAttemptHTTP2 = h2
 	}
 	e.t.Cleanup(t.CloseIdleConnections)

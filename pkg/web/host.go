@@ -6,6 +6,23 @@ import (
 	"strings"
 )
 
+// unfit returns the status that refuses a request which no route can have; 0: it is
+// none. host is whom it is for.
+func unfit(c *Client, r *http.Request) (host string, status int) {
+	host, ok := hostOf(c, r)
+	switch {
+	case r.Method == "PRI": // the preface of HTTP/2, which net/http lets through in HTTP/1.1
+		return host, http.StatusBadRequest
+	case r.URL.Opaque != "": // "x:y", which net/http would pass on as it is
+		return host, http.StatusBadRequest
+	case r.Method == http.MethodConnect:
+		return host, http.StatusNotImplemented
+	case !ok:
+		return host, http.StatusBadRequest
+	}
+	return host, 0
+}
+
 // hostOf returns the host that a request is for, as [SiteOptions].Owns wants it; ok
 // says that it is one. A request of HTTP/1.0 may name none: it is for the name in
 // the hello.

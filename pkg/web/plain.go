@@ -48,9 +48,12 @@ func (p *Plain) Serve(ctx context.Context, c *Client) Result {
 
 // answer answers one request.
 func (p *Plain) answer(v *visit, w http.ResponseWriter, r *http.Request) {
-	host, ok := hostOf(v.client, r)
-	if !ok || r.Host == "" {
-		writePage(w, r, http.StatusBadRequest)
+	host, status := unfit(v.client, r)
+	if r.Host == "" {
+		status = http.StatusBadRequest
+	}
+	if status != 0 {
+		writePage(w, r, status)
 		return
 	}
 	if p.challenged(w, r, host) {
@@ -62,17 +65,12 @@ func (p *Plain) answer(v *visit, w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	switch {
-	case r.Method == http.MethodConnect:
-		writePage(w, r, http.StatusNotImplemented)
-	case r.URL.Opaque != "":
-		writePage(w, r, http.StatusBadRequest)
-	case p.o.Known == nil || !p.o.Known(v.client, host):
+	if p.o.Known == nil || !p.o.Known(v.client, host) {
 		writePage(w, r, http.StatusMisdirectedRequest)
-	default:
-		w.Header()["Location"] = []string{p.secured(host, r)}
-		writePage(w, r, http.StatusPermanentRedirect)
+		return
 	}
+	w.Header()["Location"] = []string{p.secured(host, r)}
+	writePage(w, r, http.StatusPermanentRedirect)
 }
 
 // challengePath is where an authority asks for the answer to an http-01 challenge

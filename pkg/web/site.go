@@ -71,17 +71,12 @@ func (s *Site) Serve(ctx context.Context, c *Client) Result {
 
 // answer answers one request.
 func (s *Site) answer(v *visit, w http.ResponseWriter, r *http.Request) {
-	status, location := 0, ""
-	host, ok := hostOf(v.client, r)
+	location := ""
+	host, status := unfit(v.client, r)
 	switch {
-	case !ok:
-		status = http.StatusBadRequest
+	case status != 0:
 	case s.o.Owns != nil && !s.o.Owns(v.client, host):
 		status = http.StatusMisdirectedRequest
-	case r.Method == http.MethodConnect:
-		status = http.StatusNotImplemented
-	case r.URL.Opaque != "": // "x:y", which net/http would pass on as it is
-		status = http.StatusBadRequest
 	case s.rules.denies(r.Method, r.URL):
 		status = http.StatusForbidden
 	default:
