@@ -97,6 +97,9 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
+		if tried != nil {
+			x.visit.retries.Add(1)
+		}
 		if c.Picked != nil {
 			c.Picked(b)
 		}
@@ -108,7 +111,6 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 		if !a.unseen || len(pick.Tried) >= x.pool.o.Retries || x.ctx.Err() != nil || errors.Is(err, ErrLocal) {
 			return nil, err // where it is our own, no other backend would do better
 		}
-		x.visit.retries.Add(1)
 		pick.Tried, tried = append(pick.Tried, b), err
 	}
 }

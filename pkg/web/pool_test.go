@@ -36,7 +36,7 @@ func TestRetry(t *testing.T) {
 		dead, retries int
 		status        int
 	}{
-		{"one dead", 1, 2, 200}, {"two dead", 2, 2, 200}, {"three dead", 3, 2, 502}, {"no retries", 1, 0, 502}, {"none left", 0, 2, 503},
+		{"one dead", 1, 2, 200}, {"two dead", 2, 2, 200}, {"three dead", 3, 2, 502}, {"no retries", 1, 0, 502}, {"none ready", 0, 2, 503},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			lab.Leaks(t)
