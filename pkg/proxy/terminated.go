@@ -258,12 +258,12 @@ func (t *terminal) greeted(conn *tls.Conn, shake *terminate.Handshake) {
 	t.near = conn
 	t.took = s.w.l.Clock() - t.begun
 	s.w.handshake.Observe(t.took)
-	state := shake.State()
+	state := conn.ConnectionState()
 	t.version, t.cipher, t.resumed = state.Version, state.CipherSuite, state.DidResume
 	t.alpn = state.NegotiatedProtocol
 	t.shown = shake.Shown()
 	if !t.validates && !t.sorry && s.route.TLS.Clients != nil {
-		t.judge(s.route.TLS.Clients.Verdict(state))
+		t.judge(s.route.TLS.Clients.Verdict(&state))
 	}
 	s.w.clientTLS.add(t.resumed)
 	if len(t.client.Prefix()) > 0 {

@@ -33,7 +33,8 @@ type Handshake struct {
 	with    string // the party, for errors
 	alpn    string // the only protocol offered to a backend
 	name    string // by which the session of a client was routed
-	state   tls.ConnectionState
+	version uint16
+	resumed bool
 	shown   Shown
 	early   tls.SignatureScheme // of shown, should it be TLS 1.2
 	backend bool
@@ -81,7 +82,7 @@ func (h *Handshake) Abort(err error) {
 }
 
 // Result returns the connection of a handshake that is over, or its error. Without
-// one State and Shown hold from then on.
+// one Shown holds from then on.
 //
 // An error leaves conn open, and an alert may be on its way: its owner should
 // send a FIN and read what still comes before closing. It wraps [ErrNoCertificate]
@@ -98,12 +99,13 @@ func (h *Handshake) Result() (*tls.Conn, error) {
 		err = ofClientCertificate(err)
 	case err != nil:
 	default:
-		h.state = h.tls.ConnectionState()
+		state := h.tls.ConnectionState()
+		h.version, h.resumed = state.Version, state.DidResume
 		if !h.backend {
-			err = h.checkName(h.state.ServerName)
+			err = h.checkName(state.ServerName)
 			break
 		}
-		if got := h.state.NegotiatedProtocol; got != h.alpn && (got != "" || h.alpn != "http/1.1") {
+		if got := state.NegotiatedProtocol; got != h.alpn && (got != "" || h.alpn != "http/1.1") {
 			err = fmt.Errorf("ALPN %q selected, %q offered", got, h.alpn)
 		}
 	}
@@ -112,9 +114,6 @@ func (h *Handshake) Result() (*tls.Conn, error) {
 	}
 	return h.tls, nil
 }
-
-// State is what was agreed on. It is the handshake's own and not to be changed.
-func (h *Handshake) State() *tls.ConnectionState { return &h.state }
 
 // checkName reports that a hello was for another name than the session is.
 func (h *Handshake) checkName(name string) error {

@@ -20,11 +20,11 @@ type Shown struct {
 // Shown returns what the client was shown.
 func (h *Handshake) Shown() Shown {
 	switch {
-	case h.state.DidResume || h.shown.Certificate == nil:
+	case h.resumed || h.shown.Certificate == nil:
 		return Shown{}
 	case h.shown.Scheme != 0:
 		return h.shown
-	case h.state.Version == tls.VersionTLS12:
+	case h.version == tls.VersionTLS12:
 		return Shown{Certificate: h.shown.Certificate, Scheme: h.early}
 	}
 	return Shown{Certificate: h.shown.Certificate, Scheme: lateScheme(h.shown.Certificate)}
