@@ -117,10 +117,7 @@ func GenerateECH(publicName string) (*ECHKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := newECHConfig(publicName, private.KEM().ID(), private.PublicKey().Bytes())
-	if err != nil {
-		return nil, err
-	}
+	config := newECHConfig(publicName, private.KEM().ID(), private.PublicKey().Bytes())
 	return &ECHKey{PublicName: publicName, Config: config, PrivateKey: secret}, nil
 }
 

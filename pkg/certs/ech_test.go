@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,7 +66,7 @@ func TestLoadECH(t *testing.T) {
 	k, other := ech(t, "front.test"), ech(t, "front.test")
 	private, list, _ := strings.Cut(echPEM(t, k), "-----BEGIN ECHCONFIG")
 	list = "-----BEGIN ECHCONFIG" + list
-	both := append(other.Config[:len(other.Config):len(other.Config)], k.Config...)
+	both := slices.Concat(other.Config, k.Config)
 	vector := func(b []byte) []byte { return append([]byte{byte(len(b) >> 8), byte(len(b))}, b...) }
 	mandatory := bytes.Clone(k.Config)
 	mandatory = append(mandatory[:len(mandatory)-2], 0, 4, 0xff, 1, 0, 0)

@@ -111,7 +111,7 @@ func cut16(b []byte) (vector, rest []byte, ok bool) {
 }
 
 // newECHConfig writes an ECHConfig, with an identifier drawn by lot.
-func newECHConfig(publicName string, kem uint16, publicKey []byte) ([]byte, error) {
+func newECHConfig(publicName string, kem uint16, publicKey []byte) []byte {
 	id := make([]byte, 1)
 	_, _ = rand.Read(id) // never fails
 	suites := []uint16{
@@ -128,7 +128,7 @@ func newECHConfig(publicName string, kem uint16, publicKey []byte) ([]byte, erro
 	c = append(c, maxNameLength, byte(len(publicName)))
 	c = append(c, publicName...)
 	c = append16(c, nil) // extensions
-	return append16(binary.BigEndian.AppendUint16(nil, echVersion), c), nil
+	return append16(binary.BigEndian.AppendUint16(nil, echVersion), c)
 }
 
 func append16(dst, vector []byte) []byte {
