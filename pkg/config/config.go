@@ -17,6 +17,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -34,8 +35,16 @@ type Config struct {
 	Limits    Limits
 	Admin     Admin
 	Log       Log
+	// Watch asks for a reload whenever one of Sources changes.
+	Watch bool
 	// Files are the paths read, the main one first, as Positions name them.
 	Files []string
+	// Sources are where they are found: absolute patterns of [path/filepath.Match], the
+	// main file's first.
+	Sources []string
+	// Digest is the same for two configurations that were read from the same text in
+	// files of the same paths.
+	Digest [sha256.Size]byte
 }
 
 // ListenerKind is what the clients of a listener speak.

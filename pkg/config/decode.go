@@ -18,6 +18,7 @@ func (d *decoder) silent(v *value) table {
 func (d *decoder) config(root *value) *Config {
 	t := d.silent(root)
 	c := &Config{
+		Watch:    t.bool("watch", false),
 		TLS:      d.tls(t.sub("tls", tlsTable)),
 		ACME:     d.acme(t.sub("acme", acmeTable)),
 		Timeouts: d.timeouts(t.sub("timeouts", timeoutsTable)),

@@ -14,6 +14,7 @@ import (
 // same Config, but for Pos and Files. c must have been loaded without errors.
 func (c *Config) Effective() []byte {
 	var w writer
+	w.set("watch", c.Watch)
 	for _, l := range c.Listeners {
 		w.header("[listeners.%s]", bareOrQuoted(l.Name))
 		w.set("address", l.Address.String())

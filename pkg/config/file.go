@@ -26,11 +26,7 @@ func isGlob(path string) bool { return strings.ContainsAny(path, "*?[") }
 // passes over names that begin with a dot, which are an editor's or a package
 // manager's, unless the pattern asks for them.
 func expand(pattern, dir string) ([]string, error) {
-	full := pattern
-	if !filepath.IsAbs(pattern) {
-		full = filepath.Join(quoteGlob(dir), pattern)
-	}
-	found, err := filepath.Glob(full)
+	found, err := filepath.Glob(absolutePattern(pattern, dir))
 	if err != nil {
 		return nil, complain("close the bracket, or write [[] for one that means itself", "%q: %v", pattern, err)
 	}
@@ -39,6 +35,14 @@ func expand(pattern, dir string) ([]string, error) {
 	}
 	slices.Sort(found)
 	return found, nil
+}
+
+// absolutePattern is a pattern that starts at dir.
+func absolutePattern(pattern, dir string) string {
+	if filepath.IsAbs(pattern) {
+		return pattern
+	}
+	return filepath.Join(quoteGlob(dir), pattern)
 }
 
 // quoteGlob returns a pattern that matches path alone.

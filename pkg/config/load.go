@@ -1,7 +1,9 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"hash"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +19,11 @@ func Load(path string) (*Config, Problems) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		p := Problem{Pos: Position{File: path}, Text: reason(err), Hint: "the file is named by -c FILE"}
-		return &Config{Files: []string{path}}, Problems{p}
+		c := &Config{Files: []string{path}}
+		if at, err := filepath.Abs(path); err == nil {
+			c.Sources = []string{quoteGlob(at)}
+		}
+		return c, Problems{p}
 	}
 	return Parse(path, text)
 }
@@ -26,10 +32,13 @@ func Load(path string) (*Config, Problems) {
 // and relative paths start at its directory. Included files, certificates and
 // whatever else the text names are looked for on disk as Load does.
 func Parse(name string, text []byte) (*Config, Problems) {
-	l := loader{d: &decoder{poolIndex: map[string]int{}}, united: &value{kind: kindTable, table: map[string]*value{}}}
+	l := loader{
+		d: &decoder{poolIndex: map[string]int{}}, united: &value{kind: kindTable, table: map[string]*value{}}, digest: sha256.New(),
+	}
 	l.main(name, string(text))
 	c := l.d.config(l.united)
-	c.Files = l.files
+	c.Files, c.Sources = l.files, l.sources
+	l.digest.Sum(c.Digest[:0])
 	return c, l.d.problems.Sort(l.files)
 }
 
@@ -39,6 +48,9 @@ type loader struct {
 	united *value
 	files  []string // as Positions name them
 	paths  []string // the same, absolute
+
+	sources []string // Config.Sources
+	digest  hash.Hash
 }
 
 func (l *loader) main(name, text string) {
@@ -47,6 +59,7 @@ func (l *loader) main(name, text string) {
 		l.d.problem(Position{File: name}, "start snicket in a directory that exists", "%v", err)
 		path = name
 	}
+	l.sources = append(l.sources, quoteGlob(path))
 	src := &source{name: name, dir: filepath.Dir(path)}
 	l.united.src = src
 	root, whole := l.file(src, path, text)
@@ -63,6 +76,7 @@ func (l *loader) main(name, text string) {
 func (l *loader) file(src *source, path, text string) (root *value, whole bool) {
 	l.files = append(l.files, src.name)
 	l.paths = append(l.paths, path)
+	fmt.Fprintf(l.digest, "%q %d\n%s", path, len(text), text)
 	root, headers, problems := parseFile(src, text)
 	if len(problems) > 0 {
 		l.d.problems = append(l.d.problems, problems...)
@@ -93,6 +107,7 @@ func (l *loader) include(root table) {
 		}
 		if !isGlob(e.text) {
 			path := resolvePath(e.text, src.dir)
+			l.sources = append(l.sources, quoteGlob(path))
 			if slices.Contains(l.paths, path) {
 				l.d.problem(e.at, "drop it", "include %q is already part of the configuration", e.text)
 				continue
@@ -100,6 +115,7 @@ func (l *loader) include(root table) {
 			l.read(e, path, displayName(src, e.text, path))
 			continue
 		}
+		l.sources = append(l.sources, absolutePattern(e.text, src.dir))
 		found, err := expand(e.text, src.dir)
 		if err != nil {
 			text, hint := textAndHint(err)

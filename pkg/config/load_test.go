@@ -202,7 +202,7 @@ func TestIncludeByAbsolutePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, problems := config.Parse("[x]*/snicket.toml", []byte(strings.ReplaceAll(string(text), "DIR", dir)))
-	const unknown = `:1: unknown key "hots": known here: include, listeners, routes, pools, tls, acme, timeouts, limits, admin, log`
+	const unknown = `:1: unknown key "hots": known here: include, watch, listeners, routes, pools, tls, acme, timeouts, limits, admin, log`
 	want := []string{"[x]*/more/a.toml" + unknown, dir + "/more.toml" + unknown}
 	if got := texts(problems); !slices.Equal(got, want) {
 		t.Errorf("problems %q, want %q", got, want)

@@ -39,7 +39,7 @@ const (
 func keysOf(table string) []string {
 	switch table {
 	case rootTable:
-		return []string{"include", "listeners", "routes", "pools", "tls", "acme", "timeouts", "limits", "admin", "log"}
+		return []string{"include", "watch", "listeners", "routes", "pools", "tls", "acme", "timeouts", "limits", "admin", "log"}
 	case listenerTable:
 		return []string{"address", "kind", "accept_proxy_from"}
 	case routeTable:

@@ -27,11 +27,12 @@ type operation struct {
 	refusals    refusals
 	probeCounts *probeCounts
 	admin       *admin.Server
-	socketless  bool // it was said that there is no socket; of reloads, one at a time
+	configDue   chan struct{} // 1 deep: another configuration may want to be watched
+	socketless  bool          // it was said that there is no socket; of reloads, one at a time
 }
 
 func newOperation() operation {
-	return operation{started: time.Now(), events: admin.NewEvents(), probeCounts: newProbeCounts()}
+	return operation{started: time.Now(), configDue: make(chan struct{}, 1), events: admin.NewEvents(), probeCounts: newProbeCounts()}
 }
 
 // newAdmin makes the admin API of s.
@@ -153,11 +154,11 @@ func (s *Server) difference(context.Context) (admin.Difference, error) {
 
 // reloadForOperator is Reload with what it did in words.
 func (s *Server) reloadForOperator(ctx context.Context) (admin.Reloaded, error) {
-	if s.phase.get() != running {
-		return admin.Reloaded{}, admin.Conflict("no reload while stopping", "", nil)
-	}
 	done, err := s.reloadNow(context.WithoutCancel(ctx)) // half of it is worth nothing
-	if err != nil {
+	switch {
+	case errors.Is(err, errEnding):
+		return done, admin.Conflict(err.Error(), "", nil)
+	case err != nil:
 		return admin.Reloaded{}, refusedConfig("reload failed, the old configuration runs on", err)
 	}
 	return done, nil

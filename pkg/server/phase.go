@@ -26,6 +26,14 @@ type currentPhase struct{ v atomic.Int32 }
 func (c *currentPhase) set(p phase) { c.v.Store(int32(p)) }
 func (c *currentPhase) get() phase  { return phase(c.v.Load()) }
 
+// enter begins a phase in which nothing is reloaded, once a reload under way is over: one
+// that came later would open listeners again.
+func (s *Server) enter(p phase) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.phase.set(p)
+}
+
 // state is the phase as operators are told.
 func (p phase) state() admin.State {
 	switch p {

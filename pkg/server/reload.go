@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -113,10 +114,16 @@ func (s *Server) Reload(ctx context.Context) error {
 	return err
 }
 
+// errEnding refuses a reload of a server that was told to end.
+var errEnding = errors.New("no reload while ending")
+
 // reloadNow is Reload that says what it has done.
 func (s *Server) reloadNow(ctx context.Context) (admin.Reloaded, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	if p := s.phase.get(); p == stopping || p == draining {
+		return admin.Reloaded{}, errEnding
+	}
 	s.notifyReloading()
 	defer s.notify(notifyReady)
 	before := s.proxy.Bound()
@@ -130,6 +137,10 @@ func (s *Server) reloadNow(ctx context.Context) (admin.Reloaded, error) {
 		if !slices.Contains(before, b) {
 			s.log.Info("listening", slog.String("listener", b.Listener), slog.String("address", b.Address))
 		}
+	}
+	select {
+	case s.configDue <- struct{}{}: // it may be watched otherwise
+	default:
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "reload done", attrs...)
 	return done, nil

@@ -167,7 +167,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 				return startErr
 			}
 			return runAll(
-				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources, s.watchHosts, s.watchSecrets, s.watchExpiry, s.renewTickets,
+				ctx, s.checker.Run, s.ejector.Run, s.follow, s.resolveNames, s.runSources, s.watchHosts, s.watchConfig, s.watchSecrets, s.watchExpiry, s.renewTickets,
 				func(ctx context.Context) error { return s.obey(ctx, signals) },
 			)
 		},
@@ -283,7 +283,7 @@ func (s *Server) record(r *proxy.Record) {
 // delay goes on as before, but for not being ready, for d; false: a further signal asks
 // for an end at once.
 func (s *Server) delay(ctx context.Context, d time.Duration, sig os.Signal, signals <-chan os.Signal) bool {
-	s.phase.set(stopping)
+	s.enter(stopping)
 	s.log.Info("stopping", slog.String("signal", sig.String()), slog.String("shutdown_delay", d.String()))
 	over := time.NewTimer(d)
 	defer over.Stop()
@@ -316,7 +316,7 @@ func (s *Server) drain(ctx context.Context, sig os.Signal, signals <-chan os.Sig
 	if delay > 0 && !s.delay(ctx, delay, sig, signals) {
 		wait = 0
 	}
-	s.phase.set(draining)
+	s.enter(draining)
 	s.draining, s.drained = true, drainedSessions(s.proxy.Counters())
 	s.log.Info("draining", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()), slog.String("timeout", wait.String()))
 	ctx, cancel := context.WithTimeout(ctx, wait)

@@ -1,0 +1,93 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/watch"
+)
+
+// configEvery is how often the configuration's files are looked at although no change
+// was seen: of a network file system the kernel tells nothing.
+const configEvery = 30 * time.Second
+
+// watchConfig reloads when the configuration's files change, as long as the one in force
+// asks for it, until ctx is done. What is wrong with them is told once for each text.
+func (s *Server) watchConfig(ctx context.Context) error {
+	w := watch.New()
+	defer w.Close()
+	var (
+		look = time.NewTicker(configEvery)
+		seen configLook
+		said string
+	)
+	defer look.Stop()
+	for changed := true; ; {
+		s.mu.Lock()
+		running := s.plan.config
+		s.mu.Unlock()
+		if running.Watch {
+			// First watched, then read: what changes between the two is seen twice.
+			if err := w.Watch(append(slices.Clone(running.Sources), seen.sources...)); err != nil && err.Error() != said {
+				said = err.Error()
+				s.log.Warn("configuration is looked at from time to time, as it cannot be watched", slog.String("every", configEvery.String()), slog.Any("why", err))
+			}
+			if seen.news(s.path, running, changed) {
+				s.log.Info("configuration has changed")
+				_ = s.Reload(ctx) // logged
+				continue
+			}
+		}
+		select {
+		case <-w.Changed():
+			changed = true
+		case <-s.configDue:
+			changed = true
+		case <-look.C:
+			changed = false
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// configLook is what was seen at the last look at the configuration's files.
+type configLook struct {
+	sources []string
+	stamps  map[string]stamp
+	tried   [32]byte // Digest of what was put into force, or could not be
+}
+
+// news reports whether the files in path hold another configuration than the one that
+// runs, which was not seen before. Unless they have changed they are only looked at
+// from outside.
+func (l *configLook) news(path string, running *config.Config, changed bool) bool {
+	stamps := stampsOf(append(slices.Clone(running.Sources), l.sources...))
+	if !changed && maps.Equal(stamps, l.stamps) {
+		return false
+	}
+	c, _ := config.Load(path)
+	l.sources, l.stamps = c.Sources, stamps
+	known := c.Digest == running.Digest || c.Digest == l.tried
+	l.tried = c.Digest
+	return !known
+}
+
+func stampsOf(patterns []string) map[string]stamp {
+	stamps := map[string]stamp{}
+	for _, pattern := range patterns {
+		found, _ := filepath.Glob(pattern) // a pattern that is none was refused
+		for _, path := range found {
+			if info, err := os.Stat(path); err == nil {
+				stamps[path] = stampOf(info)
+			}
+		}
+	}
+	return stamps
+}
