@@ -1,8 +1,10 @@
 package server_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -12,24 +14,38 @@ import (
 	"github.com/snicketlb/snicket/pkg/server"
 )
 
-// TestExamples: of the configurations that ship with Snicket a check has nothing to say,
-// not even a warning, given certificates for their hosts and the other files they name.
+// TestExamples: of the configurations that ship with Snicket, and of those in the guide
+// to TLS, a check has nothing to say, not even a warning, given certificates for their
+// hosts and the other files they name.
 func TestExamples(t *testing.T) {
 	paths, err := filepath.Glob("../../examples/configs/*.toml")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no examples: %v", err)
 	}
+	examples := map[string][]byte{}
 	for _, path := range paths {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			copied := lab.WriteFile(t, filepath.Join(t.TempDir(), filepath.Base(path)), text)
-			c, _ := config.Load(copied) // for its hosts: the files it names are not there yet
-			writeNamed(t, filepath.Dir(copied), c)
-			if _, problems := server.Check(copied); len(problems) > 0 {
-				t.Errorf("got problems, want none:\n%v", problems)
+		if examples[filepath.Base(path)], err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guide, err := os.ReadFile("../../docs/tls.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllSubmatch(guide, -1)
+	if len(blocks) < 4 {
+		t.Fatalf("got %d configurations in the guide, want more", len(blocks))
+	}
+	for i, block := range blocks {
+		examples[fmt.Sprintf("tls.md#%d", i+1)] = block[1]
+	}
+	for name, text := range examples {
+		t.Run(name, func(t *testing.T) {
+			path := lab.WriteFile(t, filepath.Join(t.TempDir(), "snicket.toml"), text)
+			c, _ := config.Load(path) // for its hosts: the files it names are not there yet
+			writeNamed(t, filepath.Dir(path), c)
+			if _, problems := server.Check(path); len(problems) > 0 {
+				t.Errorf("got problems, want none:\n%v\n%s", problems, text)
 			}
 		})
 	}
