@@ -208,7 +208,7 @@ func TestClientRefused(t *testing.T) {
 			for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 				t.Run(tt.name+" "+shape+" "+tls.VersionName(version), func(t *testing.T) {
 					cache := &oneTicket{}
-					visit := func(host string, cfg *tls.Config) error {
+					visit := func(cfg *tls.Config) error {
 						cfg.MinVersion, cfg.MaxVersion, cfg.ClientSessionCache, cfg.NextProtos = version, version, cache, nil
 						if tt.cert != nil {
 							cfg = as(cfg, tt.cert)
@@ -226,7 +226,7 @@ func TestClientRefused(t *testing.T) {
 						return err
 					}
 					if tt.first != "" {
-						if err := visit(tt.first, ca.client(tt.first)); err != nil {
+						if err := visit(ca.client(tt.first)); err != nil {
 							t.Fatal(err)
 						}
 						h.want(proxy.OK)
@@ -235,7 +235,7 @@ func TestClientRefused(t *testing.T) {
 						}
 					}
 					picked := locked.Pool.Balancer.Backends()[0].Total()
-					err := visit("locked.test", ca.client("locked.test"))
+					err := visit(ca.client("locked.test"))
 					if tt.want == "" {
 						if rec := h.want(proxy.OK); err != nil || rec.ClientCN != tt.cn || rec.ClientVerify != tt.verify {
 							t.Errorf("got %v, client %q, verify %q", err, rec.ClientCN, rec.ClientVerify)

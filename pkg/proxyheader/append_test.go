@@ -94,11 +94,13 @@ func TestAppendRefuses(t *testing.T) {
 		{"unique-id", proxyheader.Out{Version: 2, UniqueID: make([]byte, 129)}, "PROXY header: unique-id of 129 bytes, limit 128"},
 		{"too long", proxyheader.Out{Version: 2, Authority: strings.Repeat("a", 4096)}, "PROXY header too long: 4115 bytes, limit 4096"},
 		{
-			"certificate that no TLV holds", proxyheader.Out{Version: 2, SSL: &proxyheader.SSL{CommonName: "me", Certificate: make([]byte, 1<<16)}},
+			"certificate that no TLV holds",
+			proxyheader.Out{Version: 2, SSL: &proxyheader.SSL{CommonName: "me", Certificate: make([]byte, 1<<16)}},
 			"PROXY header too long: client certificate of 65538 bytes, limit 4096",
 		},
 		{
-			"certificate that the header does not hold", proxyheader.Out{Version: 2, SSL: &proxyheader.SSL{Certificate: make([]byte, 4096)}},
+			"certificate that the header does not hold",
+			proxyheader.Out{Version: 2, SSL: &proxyheader.SSL{Certificate: make([]byte, 4096)}},
 			"PROXY header too long: 4123 bytes, limit 4096",
 		},
 	} {

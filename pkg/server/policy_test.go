@@ -270,6 +270,9 @@ func TestKeyLog(t *testing.T) {
 	r.reload(1, d.config(logged, ""))
 	r.log.wait(t, warning, 2)
 	waitFor(t, file, secrets(tls.VersionTLS13))
+	if now, former := descriptors(t, file), descriptors(t, file+".1"); now != 1 || former != 0 {
+		t.Errorf("%d descriptors of the file, %d of the former one, want 1 and none", now, former)
+	}
 	old, err := os.ReadFile(file + ".1")
 	if err != nil || string(old) != strings.Join(first, "") {
 		t.Errorf("the former file: got %v\n%s\nwant\n%s", err, old, strings.Join(first, ""))
@@ -283,6 +286,9 @@ func TestKeyLog(t *testing.T) {
 	waitFor(t, file, secrets(tls.VersionTLS13)) // the old one runs on
 
 	r.reload(2, d.config("", ""))
+	if n := descriptors(t, file); n != 0 {
+		t.Errorf("%d descriptors of the file without key_log, want none", n)
+	}
 	before, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -292,6 +298,21 @@ func TestKeyLog(t *testing.T) {
 	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
 		t.Errorf("%v: %d bytes have become %d without key_log", err, len(before), len(after))
 	}
+}
+
+// descriptors counts those of this process that are of a file.
+func descriptors(t *testing.T, file string) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && to == file { // that of this listing is gone
+			n++
+		}
+	}
+	return n
 }
 
 // waitFor waits until the file holds text.

@@ -163,6 +163,9 @@ func (s *Server) reload(ctx context.Context) (done admin.Reloaded, attrs []slog.
 	sessions := old.shared.sessionsOf()
 	changes, former := s.commit(ready, seen)
 	s.access.retire(former)
+	if lost := old.secrets.keyLogs.end(time.Now().Add(flushWait)); lost > 0 {
+		s.log.Warn("secrets were lost that the former key logs could not take in time", slog.Uint64("lost", lost))
+	}
 	poke(s.secretsDue)
 	poke(s.expiryDue)
 	s.warn(pl, old)

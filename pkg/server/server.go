@@ -192,7 +192,9 @@ func (s *Server) stopped(served bool) {
 	if s.draining {
 		attrs = append(attrs, slog.Uint64("cut", drainedSessions(counters)-s.drained))
 	}
-	s.plan.secrets.keyLogs.end(deadline)
+	if lost := s.plan.secrets.keyLogs.end(deadline); lost > 0 {
+		attrs = append(attrs, slog.Uint64("secrets_lost", lost))
+	}
 	if lost := s.access.end(deadline) + counters.DroppedRecords; lost > 0 {
 		attrs = append(attrs, slog.Uint64("records_lost", lost))
 	}

@@ -165,12 +165,7 @@ func (c *Clients) admit(leaf *x509.Certificate) error {
 	if c.names == nil {
 		return nil
 	}
-	for _, name := range leaf.DNSNames {
-		if c.allowed(name) {
-			return nil
-		}
-	}
-	if !hasAlternatives(leaf) && c.allowed(leaf.Subject.CommonName) {
+	if slices.ContainsFunc(leaf.DNSNames, c.allowed) || !hasAlternatives(leaf) && c.allowed(leaf.Subject.CommonName) {
 		return nil
 	}
 	return fmt.Errorf("%w (%s)", ErrClientName, certs.Names(leaf))

@@ -22,8 +22,8 @@ import (
 
 func TestPolicy(t *testing.T) {
 	l := newLab(t)
-	offers := func(min, max uint16, curves ...tls.CurveID) *tls.Config {
-		return &tls.Config{MinVersion: min, MaxVersion: max, CurvePreferences: curves}
+	offers := func(least, most uint16, curves ...tls.CurveID) *tls.Config {
+		return &tls.Config{MinVersion: least, MaxVersion: most, CurvePreferences: curves}
 	}
 	for _, tt := range []struct {
 		name    string
