@@ -54,8 +54,11 @@ type curve struct {
 // curves returns those there are, the preferred first.
 func curves() []curve {
 	return []curve{
-		{"X25519MLKEM768", tls.X25519MLKEM768}, {"X25519", tls.X25519},
-		{"P-256", tls.CurveP256}, {"P-384", tls.CurveP384}, {"P-521", tls.CurveP521},
+		{"X25519MLKEM768", tls.X25519MLKEM768},
+		{"X25519", tls.X25519},
+		{"P-256", tls.CurveP256},
+		{"P-384", tls.CurveP384},
+		{"P-521", tls.CurveP521},
 	}
 }
 

@@ -128,6 +128,9 @@ func (s *secrets) served(r *config.Route) *served {
 
 func uncovered(h config.Host, byDefault bool) config.Problem {
 	hint := "add one to certificates in [routes.tls] or [tls]"
+	if !strings.HasPrefix(h.Pattern, "*") {
+		hint += ", or write acme = true in [routes.tls] to have one issued"
+	}
 	broad := h.Pattern == "*" || h.Pattern == "-" || strings.HasPrefix(h.Pattern, "**.")
 	if broad && !byDefault {
 		hint = "name the hosts, or set default_certificate = true in [routes.tls] to show one that does not fit"

@@ -71,7 +71,10 @@ func TestCheckCertificates(t *testing.T) {
 	}{
 		{"good", route(`"a.test"`, `certificates = ["good.pem"]`), nil},
 		{"shared", route(`"a.test", "x.a.test"`, `certificates = ["good.pem"]`) + "[tls]\ncertificates = [\"wild.pem\"]\n", nil},
-		{"uncovered", route(`"a.test", "b.test"`, `certificates = ["good.pem"]`), []string{`2: no certificate covers "b.test": add one`}},
+		{"uncovered", route(`"a.test", "b.test"`, `certificates = ["good.pem"]`), []string{
+			`2: no certificate covers "b.test": add one to certificates in [routes.tls] or [tls], or write acme = true`,
+		}},
+		{"uncovered pattern", route(`"a.test", "*.b.test"`, `certificates = ["good.pem"]`), []string{`2: no certificate covers "*.b.test": add one to certificates in [routes.tls] or [tls]`}},
 		{"below a wildcard", route(`"x.y.a.test", "a.test"`, `certificates = ["wild.pem"]`), []string{
 			`2: no certificate covers "x.y.a.test"`, `2: no certificate covers "a.test"`,
 		}},
