@@ -429,3 +429,50 @@ func TestShutdownDelay(t *testing.T) {
 	hangUp(t, held)
 	o.wait()
 }
+
+// Routes that speak HTTP are seen, counted and ended as all others.
+func TestOperateHTTP(t *testing.T) {
+	lab.Leaks(t)
+	a := lab.NewAuthority(t, "test")
+	cert, key := a.WriteServer(t, "a.test")
+	backend := web(t, nil)
+	o := operate(t, fmt.Sprintf("[[routes]]\nname = \"site\"\nhosts = [\"a.test\"]\nmode = \"terminate\"\npool = \"web\"\n"+
+		"[routes.tls]\ncertificates = [{ cert = %q, key = %q }]\n[routes.http]\n[pools.web]\nbackends = [%q]\n", cert, key, backend)+unprobed)
+	c, from := o.speaks(a, "a.test")
+	if res, body := asks(t, c, from, "a.test"); res.StatusCode != http.StatusOK {
+		t.Fatalf("got %s %q", res.Status, body)
+	}
+	all := must(o.Sessions(t.Context(), client.SessionOptions{Route: "site", Pool: "web", Backend: backend}))
+	if all.Matched != 1 {
+		t.Fatalf("got %+v, want the one session", all)
+	}
+	s := all.Sessions[0]
+	if s.Client != c.LocalAddr().String() || s.Phase != "relay" || s.Mode != "terminate" || s.ALPN != "http/1.1" || s.BytesIn == 0 || s.BytesOut == 0 {
+		t.Errorf("got %+v", s)
+	}
+	o.metrics(t).want(t, metrics{
+		`snicket_sessions_active{listener="https"}`:              1,
+		`snicket_route_bytes_total{direction="in",route="site"}`: float64(s.BytesIn), `snicket_route_bytes_total{direction="out",route="site"}`: float64(s.BytesOut),
+		`snicket_backend_sessions_total{backend="` + backend + `",pool="web"}`: 1, `snicket_handshakes_total{kind="full",side="client"}`: 1,
+	})
+	// What is drained gets no further request, over whichever connection.
+	must(o.SetState(t.Context(), "web", backend, "drain"))
+	if res, _ := asks(t, c, from, "a.test"); res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("got %s from a pool whose backend drains, want 503", res.Status)
+	}
+	must(o.SetState(t.Context(), "web", backend, "ready"))
+	c, from = o.speaks(a, "a.test")
+	if res, body := asks(t, c, from, "a.test"); res.StatusCode != http.StatusOK {
+		t.Fatalf("got %s %q", res.Status, body)
+	}
+	for _, s := range must(o.Sessions(t.Context(), client.SessionOptions{})).Sessions {
+		if s.Client != c.LocalAddr().String() {
+			continue
+		}
+		if err := o.Kill(t.Context(), s.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	ended(t, c)
+	o.access.wait(t, `route=site .*outcome=killed`, 1)
+}
