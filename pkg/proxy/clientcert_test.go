@@ -296,3 +296,92 @@ func (c *sliced) Write(b []byte) (int, error) {
 	}
 	return len(b), nil
 }
+
+// TestHiddenHostAsks holds that a host which asks for certificates asks who names it
+// within an encrypted hello, too, and resumes by keys of its own.
+func TestHiddenHostAsks(t *testing.T) {
+	members := authority(t)
+	ann := members.issue(t, certs.IssueOptions{CommonName: "ann", Client: true})
+	d := newHidden(t, func(d *hidden, s *proxy.State) {
+		for i, r := range s.Routes {
+			key := [][32]byte{{byte(i)}} // as the server gives each route its own
+			if r.TLS == nil {
+				continue
+			}
+			if r.Name == "strict.test" {
+				clients, err := terminate.NewClients(&terminate.Trust{Authorities: members.a.Pool()}, terminate.ClientsOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.TLS.Clients = clients
+				r.TLS.Fixed = terminate.ServerConfig(terminate.ServerOptions{Store: r.TLS.Store, Policy: terminate.Policy{Clients: clients}, ECH: d.live})
+				clients.SetSessionTicketKeys(key)
+			}
+			for c := range r.TLS.Configs() {
+				c.SetSessionTicketKeys(key)
+			}
+		}
+	})
+	for _, tt := range []struct {
+		name    string
+		before  string // the host that the ticket presented is of
+		host    string
+		cert    *certs.Certificate
+		refused bool
+		resumes bool
+	}{
+		{name: "without one", host: "strict.test", refused: true},
+		{name: "with one", host: "strict.test", cert: ann},
+		{name: "with the ticket of the outer host", before: "front.test", host: "strict.test", refused: true},
+		{name: "with the ticket of another hidden host", before: "secret.test", host: "strict.test", refused: true},
+		{name: "resumed", before: "strict.test", host: "strict.test", cert: ann, resumes: true},
+		{name: "its ticket elsewhere", before: "strict.test", host: "secret.test", cert: ann},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cache := &oneTicket{}
+			visit := func(host string) (*tls.Conn, error) {
+				cfg := d.client(host, d.key)
+				if host == "front.test" {
+					cfg = d.ca.client(host)
+				}
+				if cfg.ClientSessionCache = cache; tt.cert != nil {
+					cfg = as(cfg, tt.cert)
+				}
+				c := tls.Client(d.dial(), cfg)
+				_ = c.SetDeadline(time.Now().Add(lab.Patience))
+				if _, err := io.WriteString(c, "?"); err != nil {
+					return c, err
+				}
+				if err := c.CloseWrite(); err != nil {
+					return c, err
+				}
+				_, err := io.ReadAll(c)
+				return c, err
+			}
+			if tt.before != "" {
+				if _, err := visit(tt.before); err != nil {
+					t.Fatal(err)
+				}
+				d.want(proxy.OK)
+				if cache.state == nil {
+					t.Fatal("no ticket")
+				}
+			}
+			c, err := visit(tt.host)
+			defer c.Close()
+			if tt.refused {
+				if rec := d.want(proxy.ClientTLSFailed); err == nil || rec.SNI != tt.host || rec.Backend != "" {
+					t.Errorf("got %v, name %q, backend %q", err, rec.SNI, rec.Backend)
+				}
+				return
+			}
+			rec := d.want(proxy.OK)
+			if err != nil || rec.SNI != tt.host || rec.Resumed != tt.resumes || c.ConnectionState().ECHAccepted != true {
+				t.Errorf("got %v, name %q, resumed %v", err, rec.SNI, rec.Resumed)
+			}
+			if want := map[bool]string{true: "ann"}[tt.host == "strict.test"]; rec.ClientCN != want {
+				t.Errorf("client %q, want %q", rec.ClientCN, want)
+			}
+		})
+	}
+}
