@@ -46,7 +46,7 @@ lint: ## golangci-lint, format included; the first run builds the tool
 	$(GO) run $(GOLANGCI) run
 
 e2e: ## the real binary with real clients, servers and peers; needs root and the packages of .ci/run
-	$(GO) test -tags e2e -count 1 -timeout 15m ./e2e ./pkg/certs/acme ./pkg/discover ./internal/lab ./benchmarks/rig
+	$(GO) test -tags e2e -count 1 -timeout 15m ./e2e ./pkg/certs/acme ./pkg/discover ./pkg/web ./internal/lab ./benchmarks/rig
 
 long: ## soaks and full-size runs, on top of e2e
 	$(GO) test -tags e2e,long -count 1 -timeout 60m -v ./e2e ./pkg/relay
