@@ -25,12 +25,15 @@ import (
 	"time"
 )
 
-// Bounds of what clients can hold.
+// Bounds of what clients can hold, of each place.
 const (
-	mostConns     = 64 // of each place
+	mostConns     = 32
+	mostAnswers   = 4 // under way: each may take as much memory as there are sessions
+	mostFollowers = 8 // of events
 	headerTimeout = 5 * time.Second
 	requestTime   = 10 * time.Second // to send a request
-	answerTime    = 30 * time.Second // to take its answer
+	turnTime      = 10 * time.Second // to wait for a turn
+	answerTime    = 30 * time.Second // for all that, and to take the answer
 	profileTime   = 5 * time.Minute  // the same of a profile
 	eventTime     = 10 * time.Second // to take one event
 	idleTimeout   = 10 * time.Second

@@ -87,14 +87,34 @@ func (s *Server) reading(mux *http.ServeMux) {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = w.Write(description)
 	})
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Status(), nil) })
-	mux.HandleFunc("GET /v1/routes", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Routes(), nil) })
-	mux.HandleFunc("GET /v1/backends", s.getBackends)
-	mux.HandleFunc("GET /v1/sessions", s.getSessions)
-	mux.HandleFunc("GET /v1/certificates", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Certificates(), nil) })
-	mux.HandleFunc("GET /v1/refused", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Refused(), nil) })
-	mux.HandleFunc("GET /v1/events", s.getEvents)
-	mux.HandleFunc("GET /v1/explain", s.getExplanation)
+	answers := make(chan struct{}, mostAnswers)
+	list := func(path string, handler http.HandlerFunc) { mux.HandleFunc("GET "+path, inTurn(answers, handler)) }
+	list("/v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Status(), nil) })
+	list("/v1/routes", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Routes(), nil) })
+	list("/v1/backends", s.getBackends)
+	list("/v1/sessions", s.getSessions)
+	list("/v1/certificates", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Certificates(), nil) })
+	list("/v1/refused", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Refused(), nil) })
+	followers := make(chan struct{}, mostFollowers)
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { s.getEvents(w, r, followers) })
+	list("/v1/explain", s.getExplanation)
+}
+
+// inTurn has at most as many answers under way as there is room in turns; further ones
+// wait, and are refused when they have waited too long.
+func inTurn(turns chan struct{}, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		late := time.NewTimer(turnTime)
+		defer late.Stop()
+		select {
+		case turns <- struct{}{}:
+			defer func() { <-turns }()
+			h(w, r)
+		case <-late.C:
+			answer(w, nil, refuse(http.StatusServiceUnavailable, "too many requests at once", "ask again in a while"))
+		case <-r.Context().Done():
+		}
+	}
 }
 
 // timed bounds the time that an answer may take. The time to send the request, which
@@ -213,7 +233,7 @@ func ParseClient(text string) (netip.Prefix, error) {
 
 // getEvents answers the events that are kept, or with follow=true one JSON object a
 // line, those to come as well, until the client leaves.
-func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
+func (s *Server) getEvents(w http.ResponseWriter, r *http.Request, followers chan struct{}) {
 	var after uint64
 	if text := r.FormValue("after"); text != "" {
 		var err error
@@ -225,6 +245,13 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 	if r.FormValue("follow") != "true" {
 		events, _ := s.o.Events.After(after)
 		answer(w, events, nil)
+		return
+	}
+	select {
+	case followers <- struct{}{}:
+		defer func() { <-followers }()
+	default:
+		answer(w, nil, refuse(http.StatusServiceUnavailable, "too many follow already", "end one of them"))
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -187,7 +188,7 @@ func TestSilentClients(t *testing.T) {
 	s := answering(t)
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	place(t, s, socketAt(path))
-	const more = 100 // than there are places
+	const more = 40 // than there are places
 	for range more {
 		c, err := net.Dial("unix", path)
 		if err != nil {
@@ -237,5 +238,62 @@ func TestEvents(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// Those who follow events leave room for others, and who leaves gives his place back.
+func TestFollowersAreFew(t *testing.T) {
+	s := answering(t)
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	place(t, s, socketAt(path))
+	follow := func() (status int, leave func()) {
+		t.Helper()
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := c.SetDeadline(time.Now().Add(lab.Patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, "GET /v1/events?follow=true HTTP/1.1\r\nHost: snicket\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, func() { c.Close() }
+	}
+	const most = 8
+	var leave func()
+	for range most {
+		status, end := follow()
+		if status != http.StatusOK {
+			t.Fatalf("got %d, want to follow", status)
+		}
+		leave = end
+	}
+	if status, _ := follow(); status != http.StatusServiceUnavailable {
+		t.Errorf("got %d for one more, want 503", status)
+	}
+	if err := healthz(path); err != nil {
+		t.Errorf("got %v beside them, want an answer", err)
+	}
+	leave()
+	// The server hears of it in its own time.
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(lab.Patience); ; {
+		status, end := follow()
+		if status == http.StatusOK {
+			return
+		}
+		end()
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("the place of one that left is not given back")
+		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // descriptorReserve is how many descriptors are kept for all but sessions: 96 of
-// pipes, 256 of probes, listeners, epoll, logs, names being resolved.
+// pipes, 256 of probes, 64 of the admin API, listeners, epoll, logs, names being resolved.
 const descriptorReserve = 512
 
 // raiseDescriptors raises the soft limit of descriptors to the hard one and returns
