@@ -37,7 +37,7 @@ func TestResponseTimeout(t *testing.T) {
 				if res.StatusCode != http.StatusGatewayTimeout {
 					t.Errorf("%s, want 504", res.Status)
 				}
-				client.CloseIdleConnections()
+				e.stop() // its client may take a moment to see that the connection is idle
 				if got := e.result(); !errors.Is(got.Err, web.ErrResponseTimeout) || got.Retries != 0 {
 					t.Errorf("%+v, want ErrResponseTimeout and no retry", got)
 				}
@@ -89,7 +89,7 @@ func TestIdle(t *testing.T) {
 				if err == nil && name != "upgraded" {
 					t.Error("the answer ended as if it were whole")
 				}
-				client.CloseIdleConnections()
+				e.stop() // its client may take a moment to see that the connection is idle
 				if got := e.result(); !errors.Is(got.Err, web.ErrIdle) {
 					t.Errorf("%+v, want ErrIdle", got)
 				}
@@ -171,7 +171,7 @@ func TestClientGone(t *testing.T) {
 			cancel()
 			<-gone
 			<-done
-			client.CloseIdleConnections()
+			e.stop() // its client may take a moment to see that the connection is idle
 			if got := e.result(); got.Err != nil {
 				t.Errorf("%v, want no failure", got.Err)
 			}

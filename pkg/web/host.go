@@ -53,8 +53,9 @@ func bareHost(field string) (host string, ok bool) {
 	}
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	for i := range len(host) {
-		c := host[i]
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
+		switch c := host[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
 			return "", false
 		}
 	}

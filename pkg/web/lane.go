@@ -116,7 +116,7 @@ func (s *shelf) swept() {
 
 func closeAll(links []*link) {
 	for _, k := range links {
-		k.cc.Close()
+		_ = k.cc.Close()
 	}
 }
 
@@ -235,7 +235,7 @@ func (l *lane) kept() *link {
 			if k.cc.Reserve() == nil {
 				return k
 			}
-			k.cc.Close() // the backend has closed it
+			_ = k.cc.Close() // the backend has closed it
 			continue
 		}
 		for _, k := range multi {
@@ -336,7 +336,7 @@ func (l *lane) put(k *link, failed bool) {
 	l.mu.Unlock()
 	switch {
 	case over:
-		k.cc.Close()
+		_ = k.cc.Close()
 	case usable:
 		l.shelf.arm()
 	}

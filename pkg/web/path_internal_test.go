@@ -34,7 +34,7 @@ func servers() map[string]func(target string) (string, bool) {
 		"node": func(s string) (string, bool) {
 			s = strings.ReplaceAll(s, `\`, "/")
 			var out []string
-			for _, seg := range strings.Split(s[1:], "/") {
+			for seg := range strings.SplitSeq(s[1:], "/") {
 				dots := strings.ReplaceAll(strings.ToLower(seg), "%2e", ".")
 				switch dots {
 				case ".":

@@ -34,7 +34,7 @@ func (u upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	early, err := rw.Peek(rw.Reader.Buffered())
 	if err == nil && len(early) > 0 {
 		c = &behind{Conn: c, early: slices.Clone(early)}
 	}
