@@ -262,8 +262,8 @@ func (t *terminal) greeted(conn *tls.Conn, shake *terminate.Handshake) {
 	t.version, t.cipher, t.resumed = state.Version, state.CipherSuite, state.DidResume
 	t.alpn = state.NegotiatedProtocol
 	t.shown = shake.Shown()
-	if !t.validates && !t.sorry && s.route.TLS.Clients != nil {
-		t.judge(s.route.TLS.Clients.Verdict(&state))
+	if r := s.route.TLS; r != nil && r.Clients != nil && !t.validates { // nil: the page of one that is passed through
+		t.judge(r.Clients.Verdict(&state))
 	}
 	s.w.clientTLS.add(t.resumed)
 	if len(t.client.Prefix()) > 0 {

@@ -143,7 +143,7 @@ func FuzzAppend(f *testing.F) {
 			want.Source, want.Destination = netip.AddrPortFrom(s.Unmap(), sport), netip.AddrPortFrom(d.Unmap(), dport)
 		}
 		if ssl {
-			o.SSL = &proxyheader.SSL{Version: authority, CommonName: alpn, ClientCertificate: crc}
+			o.SSL = &proxyheader.SSL{Version: authority, CommonName: alpn, Group: alpn, Certificate: dst, ClientCertificate: crc}
 		}
 		b, err := proxyheader.Append(nil, o)
 		if err != nil {
