@@ -36,7 +36,9 @@ func (s *Server) balancerOptions(pool *config.Pool) balancer.Options {
 // so that none takes another's back.
 func conditionOf(status *registry.Status) balancer.Condition {
 	return balancer.Condition{
-		ID: status.ID, Down: stateOf(status) == health.Down, Draining: drained(status),
+		ID: status.ID, Down: stateOf(status) == health.Down,
+		// What an operator has down is not tried in a panic either.
+		Draining: drained(status) || status.Wished.State == registry.WishDown,
 		Ejected: status.Ejected.On(), Share: share(status.Agent),
 	}
 }

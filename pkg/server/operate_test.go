@@ -167,6 +167,23 @@ func TestWishesAndProbes(t *testing.T) {
 	}
 }
 
+// With too few ready, backends are tried that probes have down, but none that an
+// operator has: it does not count among those of which too few are ready.
+func TestWishesInPanic(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	options := lab.Options{TLS: ca.Server(t, "a.test")}
+	one, two := lab.Serve(t, lab.Echo(), options), lab.Serve(t, lab.Echo(), options)
+	o := operate(t, pool("panic_below = 0.9\nbalance = \"round-robin\"\n"+unprobed, one, two))
+	must(o.SetState(t.Context(), "web", "b1", "down"))
+	for range 4 {
+		hangUp(t, o.session(ca, "a.test"))
+	}
+	if got := one.Accepted(); got != 0 {
+		t.Errorf("got %d connections to a backend that an operator has down, want none", got)
+	}
+}
+
 func TestWeightWishes(t *testing.T) {
 	lab.Leaks(t)
 	ca := lab.NewAuthority(t, "ca")
