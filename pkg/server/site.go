@@ -80,7 +80,7 @@ func (b *builder) poolOf(r *config.Route) *config.Pool {
 func (b *builder) newSite(of siteSource, route *proxy.Route) *sharedSite {
 	o := web.PoolOptions{
 		Balancer: of.balancer, Retries: of.retries, QueueTimeout: of.queue, Dial: route.Pool.Dial,
-		Shared: of.proxyProtocol == 0, // else a connection tells of one client
+		Shared: of.proxyProtocol == 0, PerName: of.byName, // else a connection tells of one client
 	}
 	if of.tls != nil {
 		o.ALPN = []string{"h2", "http/1.1"}

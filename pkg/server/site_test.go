@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,6 +120,48 @@ backends = [%q]
 	}
 	c, from = r.speaks(a, "a.test")
 	check("max-age=5", `HTTP/2.0 a.test/x for "https"`)
+}
+
+// TestSiteAsksForTheClientsName: without a server_name, a backend that speaks TLS is
+// asked for the name of the client that a request is from, and verified by that, though
+// its connections are kept and shared.
+func TestSiteAsksForTheClientsName(t *testing.T) {
+	a := lab.NewAuthority(t, "test")
+	cert, key := a.WriteServer(t, "a.test", "b.test")
+	config := a.Server(t, "a.test") // which is not for b.test
+	var asked sync.Map
+	config.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		n, _ := asked.LoadOrStore(h.ServerName, new(atomic.Int32))
+		n.(*atomic.Int32).Add(1)
+		return nil, nil
+	}
+	r := start(t, nil, fmt.Sprintf(`
+[[routes]]
+hosts = ["a.test", "b.test"]
+mode = "terminate"
+pool = "web"
+[routes.tls]
+certificates = [{ cert = %q, key = %q }]
+[routes.http]
+[pools.web]
+backends = [%q]
+health = { enabled = false }
+[pools.web.tls]
+ca = %q
+`, cert, key, web(t, config), a.WriteCA(t)))
+	for _, tc := range []struct {
+		host string
+		want int
+	}{{"a.test", 200}, {"b.test", 502}, {"a.test", 200}} {
+		c, from := r.speaks(a, tc.host)
+		if res, body := asks(t, c, from, tc.host); res.StatusCode != tc.want {
+			t.Errorf("%s: %s %q, want %d", tc.host, res.Status, body, tc.want)
+		}
+		c.Close()
+	}
+	if n, ok := asked.Load("a.test"); !ok || n.(*atomic.Int32).Load() != 1 {
+		t.Error("the connection to a.test was not kept for the second client")
+	}
 }
 
 // TestSorry: a route whose backends are all down says so by a page, also one that passes
