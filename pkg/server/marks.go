@@ -39,7 +39,7 @@ func conditionOf(status *registry.Status) balancer.Condition {
 		ID: status.ID, Down: stateOf(status) == health.Down,
 		// What an operator has down is not tried in a panic either.
 		Draining: drained(status) || status.Wished.State == registry.WishDown,
-		Ejected: status.Ejected.On(), Share: share(status.Agent),
+		Ejected:  status.Ejected.On(), Share: share(status.Agent),
 	}
 }
 
