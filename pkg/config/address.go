@@ -20,14 +20,19 @@ type ListenAddress struct {
 	// it an IPv6 address takes IPv6 alone.
 	Dual bool
 	Path string // Unix socket, absolute; empty: TCP
+	// Systemd names the sockets that the service manager passes (socket activation); all
+	// else is zero then.
+	Systemd string
 }
 
 // String returns the form the configuration has it in: ":443", "192.0.2.1:443",
-// "[::]:443", "unix:/run/snicket.sock".
+// "[::]:443", "unix:/run/snicket.sock", "systemd:https".
 func (a ListenAddress) String() string {
 	switch {
 	case a.Path != "":
 		return unixScheme + a.Path
+	case a.Systemd != "":
+		return systemdScheme + a.Systemd
 	case a.Dual:
 		return ":" + strconv.Itoa(int(a.AddrPort.Port()))
 	}
@@ -70,16 +75,29 @@ func (a Address) String() string {
 // unixScheme comes before the path of a Unix socket.
 const unixScheme = "unix:"
 
+// systemdScheme comes before the name of sockets of the service manager's, which is at
+// most so long (systemd.socket(5), FileDescriptorName=).
+const (
+	systemdScheme  = "systemd:"
+	maxSystemdName = 255
+)
+
 // maxUnixPath is the longest path a Unix socket can have (unix(7): 108 with its NUL).
 const maxUnixPath = 107
 
 // parseListenAddress reads what a listener binds. dir is where a relative path of a
 // Unix socket starts.
 func parseListenAddress(s, dir string) (ListenAddress, error) {
-	const hint = `write ":443", "192.0.2.1:443", "[2001:db8::1]:443" or "unix:/path"`
+	const hint = `write ":443", "192.0.2.1:443", "[2001:db8::1]:443", "unix:/path" or "systemd:NAME"`
 	if path, ok := strings.CutPrefix(s, unixScheme); ok {
 		path, err := unixPath(path, dir)
 		return ListenAddress{Path: path}, err
+	}
+	if name, ok := strings.CutPrefix(s, systemdScheme); ok {
+		if !systemdName(name) {
+			return ListenAddress{}, complain("write what FileDescriptorName= of the socket unit says", "%q is no name of a socket", name)
+		}
+		return ListenAddress{Systemd: name}, nil
 	}
 	host, portText, err := net.SplitHostPort(s)
 	if err != nil {
@@ -109,12 +127,18 @@ func parseListenAddress(s, dir string) (ListenAddress, error) {
 	return ListenAddress{AddrPort: netip.AddrPortFrom(ip.Unmap(), port)}, nil
 }
 
+// systemdName reports whether systemd would take name for sockets.
+func systemdName(name string) bool {
+	return name != "" && len(name) <= maxSystemdName &&
+		!strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' })
+}
+
 // overlaps says that a and b would take connections from one another.
 func (a ListenAddress) overlaps(b ListenAddress) bool {
 	if a == b {
-		return a.Path != "" || a.AddrPort.Port() != 0
+		return a.Path != "" || a.Systemd != "" || a.AddrPort.Port() != 0
 	}
-	if a.Path != "" || b.Path != "" || a.AddrPort.Port() != b.AddrPort.Port() || a.AddrPort.Port() == 0 {
+	if !a.AddrPort.IsValid() || !b.AddrPort.IsValid() || a.AddrPort.Port() != b.AddrPort.Port() || a.AddrPort.Port() == 0 {
 		return false
 	}
 	return a.Dual && b.AddrPort.Addr().IsUnspecified() || b.Dual && a.AddrPort.Addr().IsUnspecified()

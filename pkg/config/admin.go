@@ -66,6 +66,9 @@ func (d *decoder) adminAddress(t table) ListenAddress {
 	case a.Path != "":
 		d.problem(at, `write socket = "`+a.Path+`"`, "address %q is a Unix socket", s)
 		return ListenAddress{}
+	case a.Systemd != "":
+		d.problem(at, `write "127.0.0.1:9600", or another IP address and port`, "address %q is for listeners alone", s)
+		return ListenAddress{}
 	}
 	if !private(a.AddrPort.Addr()) {
 		d.warning(at, `write "127.0.0.1:9600", or an address of your own network`,

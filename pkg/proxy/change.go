@@ -64,7 +64,10 @@ func (p *Proxy) Prepare(s State) (*Change, error) {
 			delete(kept, l.Text)
 			continue
 		}
-		socks, err := bind(l, p.o.Loops, &s.Timeouts, ours)
+		socks, err := p.inherit(l)
+		if socks == nil && err == nil {
+			socks, err = bind(l, p.o.Loops, &s.Timeouts, ours)
+		}
 		if err != nil {
 			c.Abort()
 			return nil, &ListenError{Listener: l.Name, Address: l.Text, Err: err}
@@ -127,14 +130,15 @@ func (c *Change) Commit() {
 			setKeepalive(fd, &c.live.timeouts)
 		}
 	}
+	p.settleInheritanceLocked()
 	for _, s := range c.removed {
 		delete(p.sockets, s.address)
 		p.retire(s, c.live.timeouts.Drain)
 	}
 	for _, s := range c.added {
 		s.users.Store(int32(len(p.workers)))
-		for i, w := range p.workers {
-			w.l.Post(func() { w.adopt(s, s.fds[i]) })
+		for _, w := range p.workers {
+			w.l.Post(func() { w.adopt(s) })
 		}
 	}
 	if old.outdated(c.live) {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,42 +41,55 @@ type acceptor struct {
 	rest     loop.Timer
 }
 
-// adopt starts accepting on a new socket.
-func (w *worker) adopt(s *sockets, fd int) {
-	a := &acceptor{w: w, socks: s, fd: fd, want: 1}
-	w.acceptors = append(w.acceptors, a)
-	if !w.full {
-		a.resume()
+// adopt starts accepting on new sockets.
+func (w *worker) adopt(s *sockets) {
+	for i, fd := range s.fds {
+		if !s.shared && i != w.index {
+			continue
+		}
+		a := &acceptor{w: w, socks: s, fd: fd, want: 1}
+		w.acceptors = append(w.acceptors, a)
+		if !w.full {
+			a.resume()
+		}
 	}
 }
 
 // retire stops accepting on s, once what its queue holds has been taken: closing
 // one of several sockets of an address resets what waits there.
 func (w *worker) retire(s *sockets, drain time.Duration) {
-	for i, a := range w.acceptors {
-		if a.socks != s {
-			continue
-		}
+	w.leave(s, func(a *acceptor) {
 		a.retiring = true
 		for a.acceptBatch() {
 		}
+	})
+	w.windDown(func(x *session) bool { return x.socks == s })
+	if drain > 0 {
+		w.after(drain, func() { w.endMatching(func(x *session) bool { return x.socks == s }, Drained) })
+	}
+}
+
+// leave gives up the loop's acceptors on s, each after last.
+func (w *worker) leave(s *sockets, last func(*acceptor)) {
+	w.acceptors = slices.DeleteFunc(w.acceptors, func(a *acceptor) bool {
+		if a.socks != s {
+			return false
+		}
+		last(a)
 		a.pause()
 		w.l.Cancel(&a.rest)
-		w.acceptors = append(w.acceptors[:i], w.acceptors[i+1:]...)
 		if !s.shared {
 			loop.Close(a.fd)
 		}
-		break
-	}
-	w.windDown(func(x *session) bool { return x.socks == s })
+		return true
+	})
 	if s.users.Add(-1) == 0 {
 		if s.shared {
-			loop.Close(s.fds[0])
+			for _, fd := range s.fds {
+				loop.Close(fd)
+			}
 		}
 		s.unlink()
-	}
-	if drain > 0 {
-		w.after(drain, func() { w.endMatching(func(x *session) bool { return x.socks == s }, Drained) })
 	}
 }
 

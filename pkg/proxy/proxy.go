@@ -42,6 +42,10 @@ type Options struct {
 	Access func(*Record)
 	// Flush is called when the records run dry after some came. May be nil.
 	Flush func()
+	// Inherited are sockets by the Text of the listeners they are for. They are the
+	// proxy's from New on, also when that fails. A State whose listeners have that Text
+	// gets them; the first that is committed has all others closed, but those to be Kept.
+	Inherited map[string]Inherited
 }
 
 // A Proxy is the data plane of one process. Its methods may be called from any
@@ -68,9 +72,10 @@ type Proxy struct {
 	shown       shownNames
 	largeClient sync.Once // says that a client's certificate fits into no PROXY header
 
-	mu      sync.Mutex // guards the fields below
-	stopped []*worker  // loops that found the process full
-	sockets map[string]*sockets
+	mu        sync.Mutex // guards the fields below
+	stopped   []*worker  // loops that found the process full
+	sockets   map[string]*sockets
+	inherited map[string]Inherited
 
 	waiting atomic.Int32 // len(stopped)
 }
@@ -113,17 +118,23 @@ func (l *live) outdated(now *live) bool {
 }
 
 // New makes a Proxy that accepts nothing until a State is committed.
-func New(o Options) (*Proxy, error) {
+func New(o Options) (made *Proxy, err error) {
+	p := &Proxy{
+		o:         o,
+		start:     time.Now(),
+		perAddr:   newPerAddr(),
+		gate:      newGate(),
+		empty:     make(chan struct{}, 1),
+		sockets:   map[string]*sockets{},
+		inherited: o.Inherited,
+	}
+	defer func() {
+		if err != nil {
+			p.disinherit()
+		}
+	}()
 	if o.Loops < 1 || o.Loops > 256 {
 		return nil, fmt.Errorf("%d loops, want 1 to 256", o.Loops)
-	}
-	p := &Proxy{
-		o:       o,
-		start:   time.Now(),
-		perAddr: newPerAddr(),
-		gate:    newGate(),
-		empty:   make(chan struct{}, 1),
-		sockets: map[string]*sockets{},
 	}
 	p.backends.open = map[backendKey]map[*backendConn]struct{}{}
 	table, err := NewTable(nil, nil)
@@ -172,6 +183,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 	<-ctx.Done()
 	p.closeListeners()
+	p.disinherit()
 	p.draining.Store(true)
 	p.endAll()
 	p.barrier()

@@ -13,11 +13,12 @@ import (
 	"github.com/snicketlb/snicket/pkg/loop"
 )
 
-// sockets are the listening sockets of one address: one for each loop, or a
-// single one that all loops share (a Unix socket, which knows no SO_REUSEPORT).
+// sockets are the listening sockets of one address: one for each loop, or any number
+// that all loops share (a Unix socket, which knows no SO_REUSEPORT, and what others have
+// made).
 type sockets struct {
 	address string // Listener.Text
-	fds     []int  // by loop; the same descriptor throughout when shared
+	fds     []int  // by loop, unless shared
 	shared  bool
 	users   atomic.Int32   // loops that have not retired it
 	local   netip.AddrPort // invalid for a Unix socket
@@ -35,7 +36,7 @@ type sockets struct {
 func bind(l *Listener, loops int, t *Timeouts, ours func(port uint16) bool) (*sockets, error) {
 	s := &sockets{address: l.Text, shared: l.Address.Unix()}
 	if s.shared {
-		return s, s.bindUnix(l, loops)
+		return s, s.bindUnix(l)
 	}
 	if a := l.Address.AddrPort(); a.Port() != 0 && !ours(a.Port()) {
 		if err := free(l); err != nil {
@@ -99,7 +100,7 @@ func bindTCP(a *loop.Address, dual, reusePort bool) (int, error) {
 }
 
 // bindUnix binds a Unix socket; a file that no process listens on is replaced.
-func (s *sockets) bindUnix(l *Listener, loops int) error {
+func (s *sockets) bindUnix(l *Listener) error {
 	fd, errno := l.Address.Socket()
 	if errno != 0 {
 		return fmt.Errorf("socket: %w", errno)
@@ -124,19 +125,14 @@ func (s *sockets) bindUnix(l *Listener, loops int) error {
 		return fmt.Errorf("bind: %w", errno)
 	}
 	s.path = l.Address.Path()
-	for range loops {
-		s.fds = append(s.fds, fd)
-	}
+	s.fds = append(s.fds, fd)
 	return nil
 }
 
 // listen starts the accept queues.
 func (s *sockets) listen() error {
 	var errs []error
-	for i, fd := range s.fds {
-		if i > 0 && s.shared {
-			break
-		}
+	for _, fd := range s.fds {
 		if err := unix.Listen(fd, backlog); err != nil {
 			errs = append(errs, fmt.Errorf("listen on %s: %w", s.address, err))
 		}
@@ -146,10 +142,7 @@ func (s *sockets) listen() error {
 
 // close closes what no loop has taken over yet.
 func (s *sockets) close() {
-	for i, fd := range s.fds {
-		if i > 0 && s.shared {
-			break
-		}
+	for _, fd := range s.fds {
 		loop.Close(fd)
 	}
 	s.fds = nil

@@ -32,7 +32,8 @@ type State struct {
 // A Listener is one address to accept on. Sockets are kept by Address over a
 // change of State, whatever the listener's name.
 type Listener struct {
-	Name    string
+	Name string
+	// Address is what to bind; nil: nothing, its sockets are Inherited.
 	Address *loop.Address
 	// Text is the address as the operator wrote it, the key by which sockets
 	// are kept.

@@ -300,8 +300,12 @@ func modeOf(m config.Mode) proxy.Mode {
 	return proxy.Passthrough
 }
 
+// listenAddress is what a listener binds; nil: its sockets are passed to this process.
 func listenAddress(a config.ListenAddress) (*loop.Address, error) {
-	if a.Path != "" {
+	switch {
+	case a.Systemd != "":
+		return nil, nil
+	case a.Path != "":
 		return unixAddress(a.Path)
 	}
 	return tcpAddress(a.AddrPort)

@@ -153,7 +153,7 @@ func (s *Server) Loops() int { return s.loops }
 func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 	s.handler.configure(&s.plan.config.Log)
 	p, err := proxy.New(proxy.Options{
-		Loops: s.loops, Log: s.log, Access: s.record, Flush: s.access.log.Flush,
+		Loops: s.loops, Log: s.log, Access: s.record, Flush: s.access.log.Flush, Inherited: activated(),
 	})
 	if err != nil {
 		return err
@@ -394,6 +394,8 @@ func listenProblem(c *config.Config, err error) error {
 		}
 	}
 	switch {
+	case strings.HasPrefix(l.Address, "systemd:"):
+		p.Hint = "start it by its socket unit, whose FileDescriptorName= is the name, or with systemd-socket-activate --fdname"
 	case errors.Is(err, syscall.EADDRINUSE) && strings.HasPrefix(l.Address, "unix:"):
 		p.Hint = "another process listens there; ss -lxp shows which"
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -1,0 +1,31 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/snicketlb/snicket/internal/lab"
+)
+
+// TestSocketActivation starts snicket by systemd-socket-activate, which does what a
+// socket unit does: listens first, and passes its sockets to the program it starts.
+func TestSocketActivation(t *testing.T) {
+	backend := lab.Serve(t, lab.Announce("here", nil), lab.Options{})
+	one, two := lab.FreeAddr(t), lab.FreeAddr(t)
+	file := lab.WriteFile(t, filepath.Join(t.TempDir(), "snicket.toml"), []byte(
+		"[listeners.https]\naddress = \"systemd:https\"\n"+passthrough("a.test", "a", []string{backend.Addr()})))
+	p := lab.Start(t, lab.Command{Path: "systemd-socket-activate", Args: []string{
+		"-l", one, "-l", two, "--fdname=https:https", program(t, "cmd/snicket"), "run", "-c", file,
+	}, Env: []string{"RUNTIME_DIRECTORY=" + filepath.Dir(file)}})
+	p.WaitLine("Listening on")
+	// The first connection starts it, and waits for it.
+	for _, addr := range []string{one, two, one, two} {
+		c := dial(t, addr)
+		answer, ending := exchange(t, c, [][]byte{lab.Hello("a.test")}, lab.Patience)
+		if got := verdict(answer, ending); got != "to here" {
+			t.Errorf("got %q by %s, want the backend", got, addr)
+		}
+	}
+}
