@@ -339,7 +339,7 @@ func TestHiddenHostAsks(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cache := &oneTicket{}
-			visit := func(host string) (*tls.Conn, error) {
+			visit := func(host string) (tls.ConnectionState, error) {
 				cfg := d.client(host, d.key)
 				if host == "front.test" {
 					cfg = d.ca.client(host)
@@ -348,15 +348,16 @@ func TestHiddenHostAsks(t *testing.T) {
 					cfg = as(cfg, tt.cert)
 				}
 				c := tls.Client(d.dial(), cfg)
+				defer c.Close()
 				_ = c.SetDeadline(time.Now().Add(lab.Patience))
 				if _, err := io.WriteString(c, "?"); err != nil {
-					return c, err
+					return tls.ConnectionState{}, err
 				}
 				if err := c.CloseWrite(); err != nil {
-					return c, err
+					return tls.ConnectionState{}, err
 				}
 				_, err := io.ReadAll(c)
-				return c, err
+				return c.ConnectionState(), err
 			}
 			if tt.before != "" {
 				if _, err := visit(tt.before); err != nil {
@@ -367,8 +368,7 @@ func TestHiddenHostAsks(t *testing.T) {
 					t.Fatal("no ticket")
 				}
 			}
-			c, err := visit(tt.host)
-			defer c.Close()
+			agreed, err := visit(tt.host)
 			if tt.refused {
 				if rec := d.want(proxy.ClientTLSFailed); err == nil || rec.SNI != tt.host || rec.Backend != "" {
 					t.Errorf("got %v, name %q, backend %q", err, rec.SNI, rec.Backend)
@@ -376,7 +376,7 @@ func TestHiddenHostAsks(t *testing.T) {
 				return
 			}
 			rec := d.want(proxy.OK)
-			if err != nil || rec.SNI != tt.host || rec.Resumed != tt.resumes || c.ConnectionState().ECHAccepted != true {
+			if err != nil || rec.SNI != tt.host || rec.Resumed != tt.resumes || !agreed.ECHAccepted {
 				t.Errorf("got %v, name %q, resumed %v", err, rec.SNI, rec.Resumed)
 			}
 			if want := map[bool]string{true: "ann"}[tt.host == "strict.test"]; rec.ClientCN != want {
