@@ -55,7 +55,8 @@ func (o *once) Close() error {
 // attempt.
 type download struct {
 	io.ReadCloser
-	a *attempt
+	a   *attempt
+	err error // why it was cut short, by the backend's fault
 }
 
 // download returns the body of res. That of an upgraded connection can be written
@@ -63,6 +64,7 @@ type download struct {
 func (a *attempt) download(res *http.Response) io.ReadCloser {
 	d := &download{ReadCloser: res.Body, a: a}
 	if w, ok := res.Body.(io.ReadWriteCloser); ok && res.StatusCode == http.StatusSwitchingProtocols {
+		a.x.upgraded = true
 		return &tunnel{download: d, w: w}
 	}
 	return d
@@ -74,13 +76,17 @@ func (d *download) Read(b []byte) (int, error) {
 	if n > 0 {
 		d.a.x.stamp()
 	}
+	if err != nil && !errors.Is(err, io.EOF) && d.a.x.ctx.Err() == nil {
+		d.err = err
+		d.a.x.visit.fail(err)
+	}
 	return n, err
 }
 
 // Close gives the connection back.
 func (d *download) Close() error {
 	err := d.ReadCloser.Close()
-	d.a.release(nil)
+	d.a.release(d.err)
 	return err
 }
 

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -204,8 +205,74 @@ func TestBackendCut(t *testing.T) {
 				if err == nil {
 					t.Error("the answer ended as if it were whole")
 				}
+				e.stop()
+				if got := e.result(); got.Err == nil {
+					t.Errorf("%+v, want why", got)
+				}
 			})
 		}
+	}
+}
+
+// TestStalledUpload: a client that is answered before its body has come, and does not
+// send it, is not waited for; what it sends later is never taken for a request.
+func TestStalledUpload(t *testing.T) {
+	for name, tt := range map[string]struct {
+		path, header string
+		status       string
+	}{
+		"denied":                {"/denied", "Content-Length: 100000", "403"},
+		"denied, chunked":       {"/denied", "Transfer-Encoding: chunked", "403"},
+		"by the backend":        {"/", "Content-Length: 100000", "413"},
+		"by the backend, chunk": {"/", "Transfer-Encoding: chunked", "413"},
+		"unwanted":              {"/", "Expect: 100-continue\r\nContent-Length: 100000", "413"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				var wg sync.WaitGroup
+				if tt.status == "413" {
+					wg.Go(func() {
+						r := bufio.NewReader(far)
+						if _, err := http.ReadRequest(r); err != nil {
+							t.Error(err)
+						}
+						io.WriteString(far, "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+						io.Copy(io.Discard, r)
+						far.Close()
+					})
+				}
+				bal := balancer.New("web")
+				bal.Update([]balancer.Spec{{ID: "b1", Weight: 1}})
+				pool := web.NewPool(web.PoolOptions{Balancer: bal, Shared: true, Dial: func(context.Context, *balancer.Backend, *web.Client, []string) (net.Conn, string, error) {
+					return near, "", nil
+				}})
+				defer pool.Close()
+				client, edge := net.Pipe()
+				results := make(chan web.Result, 1)
+				begun := time.Now()
+				wg.Go(func() {
+					results <- web.NewSite(web.SiteOptions{Pool: pool, Deny: []web.Rule{{Path: "/denied"}}}).Serve(t.Context(), &web.Client{Conn: edge})
+				})
+				io.WriteString(client, "POST "+tt.path+" HTTP/1.1\r\nHost: a.test\r\n"+tt.header+"\r\n\r\n")
+				wg.Go(func() { // what comes when it is too late
+					<-time.After(10 * time.Second)
+					io.WriteString(client, "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n")
+				})
+				got, err := io.ReadAll(client)
+				// net/http may ask for the body as the backend refuses it.
+				got = bytes.TrimPrefix(got, []byte("HTTP/1.1 100 Continue\r\n\r\n"))
+				if !strings.HasPrefix(string(got), "HTTP/1.1 "+tt.status) || strings.Count(string(got), "HTTP/1.1") != 1 || err != nil {
+					t.Errorf("%q, %v, want one answer: %s", got, err, tt.status)
+				}
+				if r := <-results; r.Requests != 1 || time.Since(begun) > 9*time.Second {
+					t.Errorf("%+v after %v, want one request, and no waiting", r, time.Since(begun))
+				}
+				client.Close()
+				near.Close()
+				wg.Wait()
+			})
+		})
 	}
 }
 

@@ -23,6 +23,8 @@ type exchange struct {
 	cancel context.CancelCauseFunc
 	body   *upload // nil: none
 
+	upgraded bool // the answer was 101
+
 	base    time.Time
 	last    atomic.Int64 // when a byte came or went, since base
 	idle    *time.Timer
@@ -159,9 +161,6 @@ func (a *attempt) send(r *http.Request, anew bool) (res *http.Response, stale bo
 	k, fresh, err := a.lane.take(x.ctx, x.visit.client, anew)
 	if err != nil {
 		a.unseen = true
-		if f := x.pool.o.Failed; f != nil && x.ctx.Err() == nil && !errors.Is(err, ErrLocal) {
-			f(a.backend, err)
-		}
 		return nil, false, err
 	}
 	a.link, a.dial = k, 0

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"slices"
@@ -199,6 +200,9 @@ func (l *lane) take(ctx context.Context, c *Client, anew bool) (k *link, fresh b
 		d, mine := l.lead()
 		if mine {
 			k, err = l.connect(ctx, c)
+			if f := l.shelf.pool.o.Failed; err != nil && f != nil && ctx.Err() == nil && !errors.Is(err, ErrLocal) {
+				f(l.backend, err)
+			}
 			l.led(d, err)
 			return k, true, err
 		}

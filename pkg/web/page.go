@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // retryAfter is what the sorry page asks a client to wait for, in seconds: about
@@ -63,6 +64,11 @@ func writePage(w http.ResponseWriter, r *http.Request, status int) {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Vary", "Accept")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		// net/http reads some of a body before it answers, and would wait for it
+		// without end. An error says that the connection is hijacked.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerBody))
+	}
 	w.WriteHeader(status)
 	if r.Method == http.MethodHead {
 		return

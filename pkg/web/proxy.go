@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"time"
 
 	"github.com/snicketlb/snicket/balancer"
 )
@@ -14,10 +13,6 @@ import (
 // anyHost stands where net/http wants a host to connect to: which backend it is was
 // decided before.
 const anyHost = "backend"
-
-// lingerBody is how long what a client still sends of a request that has its answer
-// is read away, so that the answer is not lost to a reset.
-const lingerBody = 5 * time.Second
 
 const hstsField = "Strict-Transport-Security"
 
@@ -36,7 +31,7 @@ func (s *Site) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 		w = upgrader{w}
 	}
 	x.begin()
-	defer x.finish(w)
+	defer x.finish()
 	proxy := httputil.ReverseProxy{
 		Rewrite: x.rewrite, Transport: x, ModifyResponse: x.modify, BufferPool: &x.pool.buffers,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) { x.failed(w, r, err) },
@@ -45,11 +40,13 @@ func (s *Site) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 	proxy.ServeHTTP(w, r)
 }
 
-// finish ends an exchange, also one whose handler panics.
-func (x *exchange) finish(w http.ResponseWriter) {
+// finish ends an exchange, also one whose handler panics. With a body that was not
+// read to its end an HTTP/1.1 connection must not come to a next request: net/http
+// would wait for the rest without end, or take for a request what comes later.
+func (x *exchange) finish() {
 	x.end()
-	if x.body != nil && !x.body.whole.Load() && !x.visit.h2() {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerBody)) // an error: it is hijacked
+	if x.body != nil && !x.body.whole.Load() && !x.visit.h2() && !x.upgraded {
+		x.visit.conn.deafen()
 	}
 }
 

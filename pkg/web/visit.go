@@ -22,6 +22,13 @@ const (
 	pingWithin = 15 * time.Second
 )
 
+// What a client still sends of a request that has its answer is read away for this
+// long, and as much as that.
+const (
+	lingerBody  = 3 * time.Second
+	lingerBytes = 256 << 10
+)
+
 // limits of a visit.
 type limits struct {
 	maxHeader         int
@@ -34,6 +41,7 @@ type limits struct {
 // taken.
 type visit struct {
 	client *Client
+	conn   *conn
 	answer func(v *visit, w http.ResponseWriter, r *http.Request)
 	log    *slog.Logger
 	server *http.Server
@@ -69,7 +77,7 @@ func (v *visit) shelf(p *Pool) *shelf {
 }
 
 func newVisit(c *Client, answer func(*visit, http.ResponseWriter, *http.Request)) *visit {
-	return &visit{client: c, answer: answer, over: make(chan struct{})}
+	return &visit{client: c, conn: &conn{Conn: c.Conn, client: c}, answer: answer, over: make(chan struct{})}
 }
 
 // serve speaks HTTP until the connection is over.
@@ -91,10 +99,13 @@ func (v *visit) serve(ctx context.Context, l limits) Result {
 		p.SetHTTP1(true)
 	}
 	v.server.Protocols = &p
-	_ = v.server.Serve(&only{conn: &conn{Conn: v.client.Conn, client: v.client}}) // ends at once, with the only connection taken
-	stop := context.AfterFunc(ctx, v.drain)                                       // not before, or the connection would not be
+	_ = v.server.Serve(&only{conn: v.conn}) // ends at once, with the only connection taken
+	stop := context.AfterFunc(ctx, v.drain) // not before, or the connection would not be
 	defer stop()
 	<-v.over
+	if v.conn.deaf.Load() {
+		v.conn.linger()
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, s := range v.own {
@@ -204,6 +215,42 @@ func (l *only) Addr() net.Addr { return &net.TCPAddr{} }
 type conn struct {
 	net.Conn
 	client *Client
+	deaf   atomic.Bool
+}
+
+// Read reads from the client, for as long as that is listened to.
+func (c *conn) Read(b []byte) (int, error) {
+	if c.deaf.Load() {
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(b)
+	if c.deaf.Load() {
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// Close ends the connection, but for one that is deaf: the visit does that.
+func (c *conn) Close() error {
+	if c.deaf.Load() {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+// linger ends our side of a connection that is deaf and reads away what still comes,
+// for some time: a close with bytes unread is a reset, and the answer would be lost to
+// it.
+func (c *conn) linger() {
+	if closeWrite(c.Conn) == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerBody)) == nil {
+		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // until the client, its patience or ours ends
+	}
+}
+
+// deafen makes all that the client still sends the end of what it has sent.
+func (c *conn) deafen() {
+	c.deaf.Store(true)
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // whoever reads now ends too; an error: it is closed
 }
 
 // RemoteAddr returns the client's address.
