@@ -151,3 +151,35 @@ func TestECHEscapesNoPolicy(t *testing.T) {
 	}
 	r.access.wait(t, `sni="strict\.test" .*route=strict\.test .*outcome=ok .*client_cn="?known`, 3)
 }
+
+// TestECHKeysOfFrontThatAsks has the host outside ask its clients for certificates: those
+// with a former key are told of the one of now all the same. Told of none they would take
+// it that ECH is over, and name in the clear what was hidden (RFC 9849 §6.1.6).
+func TestECHKeysOfFrontThatAsks(t *testing.T) {
+	lab.Leaks(t)
+	ca, clients := lab.NewAuthority(t, "ca"), lab.NewAuthority(t, "clients")
+	cert, key := ca.WriteServer(t, "front.test", "secret.test")
+	backend := lab.Serve(t, lab.Echo(), lab.Options{})
+	former := writeECH(t, filepath.Join(t.TempDir(), "former.pem"))
+	file := filepath.Join(t.TempDir(), "front.pem")
+	now := writeECH(t, file)
+	const route = "[[routes]]\nhosts = [%q]\nmode = \"terminate\"\nbackends = [%q]\n"
+	for _, auth := range []string{"request", "require"} {
+		t.Run(auth, func(t *testing.T) {
+			r := start(t, nil, fmt.Sprintf(route+"[routes.tls]\nclient_ca = %q\nclient_auth = %q\n"+route+
+				"[tls]\ncertificates = [{ cert = %q, key = %q }]\nech_keys = [%q]\n",
+				"front.test", backend.Addr(), clients.WriteCA(t), auth, "secret.test", backend.Addr(), cert, key, file))
+			c := ca.Client("secret.test")
+			c.EncryptedClientHelloConfigList = former.ConfigList()
+			_, err := tls.Dial("tcp", r.address, c)
+			var rejected *tls.ECHRejectionError
+			if !errors.As(err, &rejected) || !bytes.Equal(rejected.RetryConfigList, now.ConfigList()) {
+				t.Errorf("got %v, want to be told of the key of now", err)
+			}
+			c.EncryptedClientHelloConfigList = now.ConfigList()
+			if err := r.visit(c); err != nil {
+				t.Errorf("with that key: %v", err)
+			}
+		})
+	}
+}

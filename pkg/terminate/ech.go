@@ -21,17 +21,21 @@ type InnerServer interface {
 	Inner(*tls.ClientHelloInfo) (*tls.Config, error)
 }
 
-// openHellos has the handshakes of cfg open hellos within hellos by the keys of e. None
-// is opened that no InnerServer is there for: it would be served as the outer name
-// deserves.
-func openHellos(cfg *tls.Config, e *certs.LiveECH) {
-	next := cfg.GetConfigForClient
-	cfg.GetEncryptedClientHelloKeys = func(outer *tls.ClientHelloInfo) ([]tls.EncryptedClientHelloKey, error) {
+// keysOf are the keys for an outer hello, and those that its client is told of if none of
+// them opens what is within. None is opened that no InnerServer is there for: it would be
+// served as the outer name deserves.
+func keysOf(e *certs.LiveECH) func(*tls.ClientHelloInfo) ([]tls.EncryptedClientHelloKey, error) {
+	return func(outer *tls.ClientHelloInfo) ([]tls.EncryptedClientHelloKey, error) {
 		if _, server := innerServer(outer); server == nil {
 			return nil, nil
 		}
 		return e.Keys(outer.ServerName), nil
 	}
+}
+
+// serveInner has the handshakes of cfg ask who serves the hello within the hello.
+func serveInner(cfg *tls.Config) {
+	next := cfg.GetConfigForClient
 	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		inner, err := findInner(hello)
 		switch {

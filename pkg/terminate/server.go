@@ -37,7 +37,7 @@ func ServerConfig(o ServerOptions) *tls.Config {
 		o.Policy.Clients.ask(cfg, func() *tls.Config { return newServerConfig(&o) })
 	}
 	if o.ECH != nil {
-		openHellos(cfg, o.ECH)
+		serveInner(cfg)
 	}
 	return cfg
 }
@@ -67,6 +67,9 @@ func newServerConfig(o *ServerOptions) *tls.Config {
 			c.shake.present(cert, hello)
 			return keyFor(cert, c), nil
 		},
+	}
+	if o.ECH != nil { // also in one that asks for certificates, which tells of the keys
+		cfg.GetEncryptedClientHelloKeys = keysOf(o.ECH)
 	}
 	o.Policy.apply(cfg)
 	return cfg
