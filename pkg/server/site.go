@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -41,6 +42,21 @@ type siteSource struct {
 	retries       int
 	queue         time.Duration
 	byName        bool // the backends' TLS is for the name that the client asked for
+	admits        admission
+}
+
+// admission is which clients a route lets in. Who was let in by other rules is asked to
+// come again: a connection of HTTP may bring requests for as long as its client likes.
+type admission struct {
+	from, denyFrom []netip.Prefix
+	auth           config.ClientAuth
+	ca, crl        string
+	names          []string
+}
+
+func admissionOf(r *config.Route) admission {
+	p := &r.TLS.Policy
+	return admission{r.From, r.DenyFrom, p.ClientAuth, p.ClientCA.Path, p.CRL.Path, p.ClientNames}
 }
 
 func (s *siteSource) equal(o *siteSource) bool {
@@ -58,7 +74,7 @@ func (b *builder) site(route *proxy.Route, r *config.Route) {
 	of := siteSource{
 		route: r.Name, http: placelessHTTP(r.HTTP), idle: r.Timeouts.Idle, balancer: route.Pool.Balancer,
 		tls: route.Pool.TLS, proxyProtocol: p.ProxyProtocol, retries: p.Retries, queue: route.Pool.QueueTimeout,
-		byName: p.TLS != nil && p.TLS.ServerName == "",
+		byName: p.TLS != nil && p.TLS.ServerName == "", admits: admissionOf(r),
 	}
 	now := b.shared.formerSites[r.Name]
 	if now == nil || !now.of.equal(&of) {

@@ -266,3 +266,36 @@ certificates = [{ cert = %[2]q, key = %[3]q }]
 		}
 	}
 }
+
+// TestSiteAdmission changes who may come: who was let in before is asked to come again, and
+// his requests are answered no more on the connection that he has.
+func TestSiteAdmission(t *testing.T) {
+	a, clients := lab.NewAuthority(t, "test"), lab.NewAuthority(t, "clients")
+	cert, key := a.WriteServer(t, "a.test")
+	backend := web(t, nil)
+	text := func(route, policy string) string {
+		return fmt.Sprintf("[[routes]]\nhosts = [\"a.test\"]\nmode = \"terminate\"\nbackends = [%q]\n%s\n[routes.tls]\n"+
+			"certificates = [{ cert = %q, key = %q }]\n%s\n[routes.http]\n", backend, route, cert, key, policy)
+	}
+	for _, tt := range []struct{ name, route, policy string }{
+		{"a certificate", "", fmt.Sprintf("client_ca = %q", clients.WriteCA(t))},
+		{"another place", `from = ["192.0.2.0/24"]`, ""},
+		{"any place but theirs", `deny_from = ["127.0.0.0/8"]`, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			lab.Leaks(t)
+			r := start(t, nil, text("", ""))
+			c, from := r.speaks(a, "a.test")
+			if res, _ := asks(t, c, from, "a.test"); res.StatusCode != http.StatusOK {
+				t.Fatalf("before: %s", res.Status)
+			}
+			r.reload(1, text(tt.route, tt.policy))
+			if b, err := io.ReadAll(from); err != nil || len(b) > 0 {
+				t.Errorf("got %q, %v; want the connection to end", b, err)
+			}
+			if line := r.access.wait(t, `outcome=(\S+) .*ended_by=(\S+)`, 1); line[1] != "ok" || line[2] != "snicket" {
+				t.Errorf("got %v, want ok, ended by snicket", line[1:])
+			}
+		})
+	}
+}
