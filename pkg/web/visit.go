@@ -242,7 +242,7 @@ func (c *conn) Close() error {
 // for some time: a close with bytes unread is a reset, and the answer would be lost to
 // it.
 func (c *conn) linger() {
-	if closeWrite(c.Conn) == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerBody)) == nil {
+	if closeWrite(c.Conn) == nil && c.SetReadDeadline(time.Now().Add(lingerBody)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // until the client, its patience or ours ends
 	}
 }
@@ -250,7 +250,7 @@ func (c *conn) linger() {
 // deafen makes all that the client still sends the end of what it has sent.
 func (c *conn) deafen() {
 	c.deaf.Store(true)
-	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // whoever reads now ends too; an error: it is closed
+	_ = c.SetReadDeadline(time.Unix(1, 0)) // whoever reads now ends too; an error: it is closed
 }
 
 // RemoteAddr returns the client's address.
