@@ -72,6 +72,7 @@ type Options struct {
 // a time.
 type Server struct {
 	o       Options
+	live    live
 	serving sync.WaitGroup
 
 	mu     sync.Mutex // guards the fields below
@@ -81,7 +82,11 @@ type Server struct {
 }
 
 // New returns a Server that answers nowhere yet.
-func New(o Options) *Server { return &Server{o: o} }
+func New(o Options) *Server {
+	s := &Server{o: o}
+	s.live.o = &s.o
+	return s
+}
 
 // Run answers until ctx is done, and returns when every request is over.
 func (s *Server) Run(ctx context.Context) error {

@@ -98,6 +98,8 @@ func (s *Server) reading(mux *http.ServeMux) {
 	followers := make(chan struct{}, mostFollowers)
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { s.getEvents(w, r, followers) })
 	list("/v1/explain", s.getExplanation)
+	mux.HandleFunc("GET /v1/live", s.getLive)
+	dashboard(mux)
 }
 
 // inTurn has at most as many answers under way as there is room in turns; further ones

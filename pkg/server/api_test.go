@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,9 +32,10 @@ type described struct {
 
 func newDescribed(t *testing.T, text string) *described {
 	t.Helper()
-	const toml = "application/toml"
-	openapi3filter.RegisterBodyDecoder(toml, openapi3filter.PlainBodyDecoder)
-	t.Cleanup(func() { openapi3filter.UnregisterBodyDecoder(toml) })
+	for _, plain := range []string{"application/toml", "text/html", "text/javascript", "text/event-stream"} {
+		openapi3filter.RegisterBodyDecoder(plain, openapi3filter.PlainBodyDecoder)
+		t.Cleanup(func() { openapi3filter.UnregisterBodyDecoder(plain) })
+	}
 	doc, err := openapi3.NewLoader().LoadFromData([]byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +92,20 @@ func (d *described) request(c *http.Client, method, path, body string, status in
 	return string(text)
 }
 
+// frames checks the frames of /v1/live.
+func (d *described) frames(stream string) {
+	d.t.Helper()
+	for text := range strings.SplitSeq(strings.TrimSpace(stream), "\n\n") {
+		var frame any
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(text, "data: ")), &frame); err != nil {
+			d.t.Fatalf("%v in %s", err, text)
+		}
+		if err := d.doc.Components.Schemas["Frame"].Value.VisitJSON(frame); err != nil {
+			d.t.Errorf("%v\n%s", err, text)
+		}
+	}
+}
+
 // complete fails the test unless every answer that is described was seen.
 func (d *described) complete() {
 	d.t.Helper()
@@ -130,14 +146,14 @@ func TestAPIIsAsDescribed(t *testing.T) {
 		"/healthz", "/metrics", "/openapi.yaml", "/v1/status", "/v1/routes", "/v1/backends", "/v1/backends?pool=web", "/v1/sessions",
 		"/v1/sessions?route=shop&pool=web&backend=b1&client=127.0.0.0/8&idle_over=0s&sort=bytes&limit=5", "/v1/certificates", "/v1/refused",
 		"/v1/events", "/v1/events?after=3", "/v1/config", "/v1/config/difference", "/v1/explain?name=a.test&alpn=h2&alpn=x&from=192.0.2.1&listener=https",
-		"/v1/explain", "/v1/explain?name=none.test",
+		"/v1/explain", "/v1/explain?name=none.test", "/", "/dashboard/dashboard.js",
 	} {
 		ok(path)
 	}
 	d.request(c, "GET", "/readyz", "", http.StatusServiceUnavailable) // t.test has no backend
 	for _, path := range []string{
 		"/v1/sessions?client=here", "/v1/sessions?idle_over=5", "/v1/sessions?limit=0", "/v1/sessions?sort=name", "/v1/events?after=x",
-		"/v1/explain?name=a..test", "/v1/explain?from=here",
+		"/v1/explain?name=a..test", "/v1/explain?from=here", "/v1/live?frames=0", "/v1/live?frames=x",
 	} {
 		d.request(c, "GET", path, "", http.StatusBadRequest)
 	}
@@ -165,6 +181,16 @@ func TestAPIIsAsDescribed(t *testing.T) {
 	name := regexp.MustCompile(`"name":"(unix:[^"]+)"`).FindStringSubmatch(ok("/v1/backends?pool=t.test"))[1]
 	if b := must(o.SetState(t.Context(), "t.test", name, "drain")); b.Wish == nil {
 		t.Errorf("got %+v, want a wish", b)
+	}
+
+	d.frames(ok("/v1/live?frames=2"))
+	watchers := make([]*http.Response, 16)
+	for i := range watchers {
+		watchers[i] = must(c.Get("http://snicket/v1/live"))
+	}
+	d.request(c, "GET", "/v1/live", "", http.StatusServiceUnavailable)
+	for _, w := range watchers {
+		w.Body.Close()
 	}
 
 	id := regexp.MustCompile(`"id":"([0-9a-f]{16})"`).FindStringSubmatch(ok("/v1/sessions?sort=idle"))[1]
@@ -214,7 +240,7 @@ func TestAddressIsReadOnly(t *testing.T) {
 		}
 		return res.StatusCode, string(body)
 	}
-	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/status", "/v1/sessions", "/v1/events", "/openapi.yaml"} {
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/status", "/v1/sessions", "/v1/events", "/v1/live?frames=1", "/", "/openapi.yaml"} {
 		if status, body := ask("GET", path); status != http.StatusOK {
 			t.Errorf("GET %s: got %d %q", path, status, body)
 		}
