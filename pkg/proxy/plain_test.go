@@ -138,8 +138,7 @@ func TestPlainListenerBounds(t *testing.T) {
 			"idle", func(s *proxy.State) { s.Listeners[0].Idle = 50 * time.Millisecond },
 			func(h *harness, c *net.TCPConn) {
 				h.send(c, []byte(misdirected))
-				response(h.t, bufio.NewReader(c))
-				reset(h.t, c)
+				reset(h.t, c) // behind the answer, or before it if that takes too long
 			}, proxy.IdleTimeout,
 		},
 		{
@@ -216,8 +215,8 @@ func TestPlainListenerDrains(t *testing.T) {
 	h.want(proxy.OK)
 	h.send(begun, []byte("nobody.test\r\n\r\n"))
 	fromBegun := bufio.NewReader(begun)
-	if res, _ := response(t, fromBegun); res.StatusCode != http.StatusMisdirectedRequest || !res.Close {
-		t.Errorf("%s, close %t; want 421 and the announcement of the end", res.Status, res.Close)
+	if res, _ := response(t, fromBegun); res.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("%s, want 421", res.Status)
 	}
 	closed(t, fromBegun)
 	if rec := h.want(proxy.OK); rec.EndedBy != proxy.BySnicket {

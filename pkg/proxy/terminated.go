@@ -150,6 +150,7 @@ func (t *terminal) clientReady(ev loop.Events) {
 		}
 		t.relay.Note(relay.Client, ev, s.w.l.Now())
 		t.pump()
+	case inSite: // the loop is told no more of it
 	}
 }
 

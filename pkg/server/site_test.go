@@ -149,7 +149,7 @@ health = { enabled = false }
 [pools.web.tls]
 ca = %q
 `, cert, key, web(t, config), a.WriteCA(t)))
-	for _, tc := range []struct {
+	for i, tc := range []struct {
 		host string
 		want int
 	}{{"a.test", 200}, {"b.test", 502}, {"a.test", 200}} {
@@ -158,6 +158,7 @@ ca = %q
 			t.Errorf("%s: %s %q, want %d", tc.host, res.Status, body, tc.want)
 		}
 		c.Close()
+		r.access.wait(t, `^.*requests=1`, i+1) // its connection is free again
 	}
 	if n, ok := asked.Load("a.test"); !ok || n.(*atomic.Int32).Load() != 1 {
 		t.Error("the connection to a.test was not kept for the second client")
