@@ -263,9 +263,7 @@ func (t *terminal) greeted(conn *tls.Conn, shake *terminate.Handshake) {
 	t.version, t.cipher, t.resumed = state.Version, state.CipherSuite, state.DidResume
 	t.alpn = state.NegotiatedProtocol
 	t.shown = shake.Shown()
-	if r := s.route.TLS; r != nil && r.Clients != nil && !t.validates { // nil: the page of one that is passed through
-		t.judge(r.Clients.Verdict(&state))
-	}
+	t.judge(shake.Verdict())
 	s.w.clientTLS.add(t.resumed)
 	if len(t.client.Prefix()) > 0 {
 		t.client.KeepPrefix()

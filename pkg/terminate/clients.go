@@ -112,39 +112,35 @@ type Verdict struct {
 // Verified reports whether the client has shown a certificate that is accepted.
 func (v Verdict) Verified() bool { return v.Certificate != nil && v.Err == nil }
 
-// Verdict returns what is to be thought of the client of a handshake that is over.
-// A resumed session is judged anew, by the certificate that it was begun with.
-func (c *Clients) Verdict(state *tls.ConnectionState) Verdict {
+// judge is what t makes of the client of a handshake, resumed or not, at this time. The
+// error says that the handshake must fail.
+func (c *Clients) judge(t *Trust, state *tls.ConnectionState) (Verdict, error) {
 	if len(state.PeerCertificates) == 0 {
-		return Verdict{}
+		if c.auth == RequireCertificate {
+			return Verdict{}, errNoClientCertificate // crypto/tls has refused it already
+		}
+		return Verdict{}, nil
 	}
-	v := Verdict{Certificate: state.PeerCertificates[0]}
-	if c.auth == RequestCertificate { // else the handshake would have failed
-		v.Err = c.verify(c.trust.Load(), state)
+	v := Verdict{Certificate: state.PeerCertificates[0], Err: c.verify(t, state.PeerCertificates)}
+	if v.Err != nil && c.auth == RequireCertificate {
+		return v, &ClientCertificateError{Certificate: v.Certificate, Err: v.Err}
 	}
-	return v
+	return v, nil
 }
 
-// verify judges the certificate of a client against t, at this time.
-func (c *Clients) verify(t *Trust, state *tls.ConnectionState) error {
-	if len(state.PeerCertificates) == 0 {
-		return errNoClientCertificate
+// verify holds what a client has shown against t.
+func (c *Clients) verify(t *Trust, shown []*x509.Certificate) error {
+	leaf, now := shown[0], c.now()
+	intermediates := x509.NewCertPool()
+	for _, x := range shown[1:] {
+		intermediates.AddCert(x)
 	}
-	leaf, now := state.PeerCertificates[0], c.now()
-	chains := state.VerifiedChains
-	if state.DidResume || c.auth == RequestCertificate { // what crypto/tls has is of then, or nothing
-		intermediates := x509.NewCertPool()
-		for _, x := range state.PeerCertificates[1:] {
-			intermediates.AddCert(x)
-		}
-		var err error
-		chains, err = leaf.Verify(x509.VerifyOptions{
-			Roots: t.Authorities, Intermediates: intermediates, CurrentTime: now,
-			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		})
-		if err != nil {
-			return err
-		}
+	chains, err := leaf.Verify(x509.VerifyOptions{
+		Roots: t.Authorities, Intermediates: intermediates, CurrentTime: now,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return err
 	}
 	if t.Revocations != nil {
 		if err := t.Revocations.Check(now, chains); err != nil {
@@ -247,14 +243,36 @@ func (a *asking) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if err := checkName(hello); err != nil {
 		return nil, err
 	}
-	if now := a.now.Load(); now != nil && now.trust == a.clients.trust.Load() {
-		return now.cfg, nil
+	now := a.now.Load()
+	if now == nil || now.trust != a.clients.trust.Load() {
+		now = a.renew()
 	}
-	return a.renew(), nil
+	if conn, ok := hello.Conn.(*Conn); ok && conn.shake != nil {
+		return a.clients.aside(conn.shake, now), nil
+	}
+	return now.cfg, nil
 }
 
-// renew makes the configuration of what is trusted now.
-func (a *asking) renew() *tls.Config {
+// aside is the configuration for one handshake on a loop, which has the client judged
+// aside: by a hundred certificates that could all have issued his own anybody can make
+// the judgement take a tenth of a second.
+func (c *Clients) aside(h *Handshake, now *asked) *tls.Config {
+	cfg := now.cfg.Clone() // with the keys for session tickets
+	cfg.VerifyConnection = func(state tls.ConnectionState) error {
+		var verdict Verdict
+		var err error
+		if ended := h.aside(func() { verdict, err = c.judge(now.trust, &state) }); ended != nil {
+			return ended
+		}
+		h.verdict = verdict
+		return err
+	}
+	return cfg
+}
+
+// renew makes the configuration of what is trusted now. It leaves to crypto/tls whether
+// something is shown and its key is the client's, and judges it by itself.
+func (a *asking) renew() *asked {
 	c := a.clients
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -264,18 +282,16 @@ func (a *asking) renew() *tls.Config {
 	cfg.ClientCAs = trust.Authorities
 	cfg.ClientAuth = tls.RequestClientCert
 	if c.auth == RequireCertificate {
-		cfg.ClientAuth = tls.RequireAndVerifyClientCert
-		cfg.VerifyConnection = func(state tls.ConnectionState) error {
-			err := c.verify(trust, &state)
-			if err == nil || len(state.PeerCertificates) == 0 {
-				return err
-			}
-			return &ClientCertificateError{Certificate: state.PeerCertificates[0], Err: err}
-		}
+		cfg.ClientAuth = tls.RequireAnyClientCert
+	}
+	cfg.VerifyConnection = func(state tls.ConnectionState) error {
+		_, err := c.judge(trust, &state)
+		return err
 	}
 	if c.keys != nil {
 		cfg.SetSessionTicketKeys(c.keys)
 	}
-	a.now.Store(&asked{trust, cfg})
-	return cfg
+	now := &asked{trust, cfg}
+	a.now.Store(now)
+	return now
 }

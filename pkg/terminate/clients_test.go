@@ -105,6 +105,7 @@ type admitted struct {
 	state *tls.ConnectionState // of the balancer's side; nil if refused
 	err   error                // of the balancer's side
 	alert string               // what the client was told
+	who   terminate.Verdict
 }
 
 // visit shakes hands, and takes what the server says after that: in TLS 1.3 a client
@@ -126,7 +127,7 @@ func (c *club) visit(t testing.TB, r *rig, server, client *tls.Config) admitted 
 	if err == nil {
 		_, err = io.ReadAll(conn)
 	}
-	a := admitted{err: got.err}
+	a := admitted{err: got.err, who: got.who}
 	if err != nil {
 		a.alert = err.Error()
 	}
@@ -163,18 +164,18 @@ func TestRequiredCertificate(t *testing.T) {
 	}{
 		{name: "good", cert: good},
 		{name: "none", want: "client didn't provide a certificate", alert: "certificate required", old: "handshake failure"},
-		{name: "bad CA", cert: client(t, newAuthority(t, "others"), certs.IssueOptions{CommonName: "bob"}), want: "client certificate: signed by unknown authority", alert: "unknown certificate authority"},
+		{name: "bad CA", cert: client(t, newAuthority(t, "others"), certs.IssueOptions{CommonName: "bob"}), want: "client certificate: signed by unknown authority", alert: "bad certificate"},
 		{
 			name: "an authority of the same name", cert: client(t, newAuthority(t, "members"), certs.IssueOptions{CommonName: "mallory"}),
-			want: "client certificate: signed by unknown authority", alert: "unknown certificate authority",
+			want: "client certificate: signed by unknown authority", alert: "bad certificate",
 		},
 		{
 			name: "expired", cert: client(t, c.members, certs.IssueOptions{CommonName: "tom", NotAfter: time.Now().Add(-time.Minute)}),
-			want: "client certificate: has expired", alert: "expired certificate",
+			want: "client certificate: has expired", alert: "bad certificate",
 		},
 		{
 			name: "not yet valid", cert: client(t, c.members, certs.IssueOptions{CommonName: "kim", NotBefore: time.Now().Add(time.Hour)}),
-			want: "client certificate: has expired or is not yet valid", alert: "expired certificate",
+			want: "client certificate: has expired or is not yet valid", alert: "bad certificate",
 		},
 		{name: "revoked", cert: revoked, want: "client certificate: revoked (serial ", alert: "bad certificate"},
 		{name: "issuer without a list", cert: client(t, branch, certs.IssueOptions{CommonName: "joe"}), want: `client certificate: no CRL of its issuer "CN=branch"`, alert: "bad certificate"},
@@ -192,7 +193,7 @@ func TestRequiredCertificate(t *testing.T) {
 					if got.err != nil || got.alert != "" {
 						t.Fatalf("got %v; the client %q", got.err, got.alert)
 					}
-					if v := c.clients.Verdict(got.state); !v.Verified() || v.Certificate.Subject.CommonName != "ann" {
+					if v := got.who; !v.Verified() || v.Certificate.Subject.CommonName != "ann" {
 						t.Errorf("verdict %+v", v)
 					}
 					return
@@ -245,7 +246,7 @@ func TestRequestedCertificate(t *testing.T) {
 					if got.state.DidResume != resumed {
 						t.Errorf("resumed %v, want %v", got.state.DidResume, resumed)
 					}
-					v := c.clients.Verdict(got.state)
+					v := got.who
 					if tt.cert == nil {
 						if v.Certificate != nil || v.Err != nil || v.Verified() {
 							t.Errorf("verdict on nobody: %+v", v)
@@ -373,7 +374,7 @@ func TestTrustSwapped(t *testing.T) {
 					if got.err != nil || !got.state.DidResume {
 						t.Fatalf("did not resume: %v", got.err)
 					}
-					if v := c.clients.Verdict(got.state); !v.Verified() {
+					if v := got.who; !v.Verified() {
 						t.Errorf("verdict %+v", v)
 					}
 					return
@@ -393,20 +394,18 @@ func TestPolicyIsNotEscaped(t *testing.T) {
 	noLeaks(t)
 	c := newClub(t, terminate.ClientsOptions{})
 	others := newAuthority(t, "others")
-	judges := map[string]*terminate.Clients{"required": c.clients}
-	route := func(name string, a *certs.Authority, o terminate.ClientsOptions) *tls.Config {
+	route := func(a *certs.Authority, o terminate.ClientsOptions) *tls.Config {
 		clients, err := terminate.NewClients(&terminate.Trust{Authorities: a.Pool()}, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		judges[name] = clients
 		return terminate.ServerConfig(terminate.ServerOptions{Store: certs.Fixed(c.cert), Policy: terminate.Policy{Clients: clients}})
 	}
 	routes := map[string]*tls.Config{
 		"open":     terminate.ServerConfig(terminate.ServerOptions{Store: certs.Fixed(c.cert)}),
-		"request":  route("request", c.members, terminate.ClientsOptions{Auth: terminate.RequestCertificate}),
-		"others":   route("others", others, terminate.ClientsOptions{}),
-		"named":    route("named", c.members, terminate.ClientsOptions{Names: []string{"admin.test"}}),
+		"request":  route(c.members, terminate.ClientsOptions{Auth: terminate.RequestCertificate}),
+		"others":   route(others, terminate.ClientsOptions{}),
+		"named":    route(c.members, terminate.ClientsOptions{Names: []string{"admin.test"}}),
 		"required": c.config,
 	}
 	for _, cfg := range routes {
@@ -425,8 +424,8 @@ func TestPolicyIsNotEscaped(t *testing.T) {
 	}{
 		{name: "open to required", first: "open", second: "required", want: "client didn't provide a certificate"},
 		{name: "asked in vain, to required", first: "request", second: "required", want: "client didn't provide a certificate"},
-		{name: "unverified to required", first: "request", cert: bob, second: "required", want: "client didn't provide a certificate"},
-		{name: "other authority's to required", first: "others", cert: bob, second: "required", want: "client didn't provide a certificate"},
+		{name: "unverified to required", first: "request", cert: bob, second: "required", want: "signed by unknown authority"},
+		{name: "other authority's to required", first: "others", cert: bob, second: "required", want: "signed by unknown authority"},
 		{name: "without the name", first: "required", cert: ann, second: "named", want: "its name is not among those allowed (CN=ann)"},
 		{name: "unverified to request", first: "others", cert: bob, second: "request", resumes: true},
 		{name: "verified to open", first: "required", cert: ann, second: "open"},
@@ -457,7 +456,7 @@ func TestPolicyIsNotEscaped(t *testing.T) {
 					}
 					return
 				}
-				if v := judges[tt.second].Verdict(got.state); v.Verified() != tt.verified {
+				if v := got.who; v.Verified() != tt.verified {
 					t.Errorf("verdict %+v, want verified %v", v, tt.verified)
 				}
 			})
@@ -503,4 +502,64 @@ func TestOtherName(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestClientsAreJudgedAside holds that what a client shows costs the loop no more than
+// reading it: anybody can show a hundred certificates that could all have issued his own,
+// and the next is tried until one has.
+func TestClientsAreJudgedAside(t *testing.T) {
+	noLeaks(t)
+	for _, auth := range []terminate.ClientAuth{terminate.RequireCertificate, terminate.RequestCertificate} {
+		entered, leave := make(chan struct{}, 1), make(chan struct{})
+		c := newClub(t, terminate.ClientsOptions{Auth: auth})
+		cert := client(t, c.members, certs.IssueOptions{CommonName: "ann"})
+		r := newRig(t)
+		r.aside = func() {
+			entered <- struct{}{}
+			<-leave
+		}
+		visited := make(chan admitted, 1)
+		go func() { visited <- c.visit(t, r, c.config, c.guest(tls.VersionTLS13, cert)) }()
+		<-entered
+		r.do(func() {}) // the loop serves others meanwhile
+		close(leave)
+		if got := <-visited; got.err != nil || !got.who.Verified() {
+			t.Errorf("auth %d: got %v, verdict %+v", auth, got.err, got.who)
+		}
+	}
+}
+
+// TestEndedWhileJudged ends a handshake whose client is being judged.
+func TestEndedWhileJudged(t *testing.T) {
+	noLeaks(t)
+	c := newClub(t, terminate.ClientsOptions{})
+	cert := client(t, c.members, certs.IssueOptions{CommonName: "ann"})
+	r := newRig(t)
+	entered, leave := make(chan struct{}, 1), make(chan struct{})
+	r.aside = func() {
+		entered <- struct{}{}
+		<-leave
+	}
+	far, fd := socketPair(t, "tcp")
+	p := r.port(fd, nil)
+	result := p.acceptFor(c.config, host)
+	conn := tls.Client(far, c.guest(tls.VersionTLS13, cert))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = conn.Handshake()
+		_, _ = conn.Read(make([]byte, 1))
+	}()
+	<-entered
+	ended := errors.New("ended")
+	r.do(func() {
+		p.shake.Abort(ended)
+		p.step()
+	})
+	if got := <-result; !errors.Is(got.err, ended) || got.conn != nil {
+		t.Errorf("got %v, want %v", got.err, ended)
+	}
+	close(leave)
+	far.Close()
+	<-done
 }

@@ -38,7 +38,8 @@ type Handshake struct {
 	shown   Shown
 	early   tls.SignatureScheme // of shown, should it be TLS 1.2
 	backend bool
-	signing bool // a goroutine makes a signature
+	waits   bool // for what a goroutine does
+	verdict Verdict
 	over    bool
 	err     error
 }
@@ -70,7 +71,7 @@ func (h *Handshake) Step() bool {
 
 // Waits reports whether no event of the socket can bring the handshake forward:
 // its Waker will be told.
-func (h *Handshake) Waits() bool { return h.signing }
+func (h *Handshake) Waits() bool { return h.waits }
 
 // Abort ends the handshake with err, at once. Nothing can pass conn any more.
 func (h *Handshake) Abort(err error) {
@@ -95,8 +96,6 @@ func (h *Handshake) Result() (*tls.Conn, error) {
 		err = h.conn.failed // which crypto/tls does not always wrap
 	case err != nil && h.conn.noCert:
 		err = ErrNoCertificate
-	case err != nil && !h.backend:
-		err = ofClientCertificate(err)
 	case err != nil:
 	default:
 		state := h.tls.ConnectionState()
@@ -115,6 +114,10 @@ func (h *Handshake) Result() (*tls.Conn, error) {
 	return h.tls, nil
 }
 
+// Verdict returns what is to be thought of the client of a handshake that has succeeded.
+// A resumed session is judged anew, by the certificate that it was begun with.
+func (h *Handshake) Verdict() Verdict { return h.verdict }
+
 // checkName reports that a hello was for another name than the session is.
 func (h *Handshake) checkName(name string) error {
 	if len(name) == len(h.name) && strings.EqualFold(name, h.name) { // as no letter folds to another of its length
@@ -123,35 +126,36 @@ func (h *Handshake) checkName(name string) error {
 	return fmt.Errorf("hello for %q in a session for %q", name, h.name)
 }
 
-// ofClientCertificate makes a [ClientCertificateError] of what crypto/tls says of a
-// certificate that does not verify.
-func ofClientCertificate(err error) error {
-	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
-		return &ClientCertificateError{Certificate: e.UnverifiedCertificates[0], Err: e.Err}
-	}
-	return err
-}
-
-// sign has a signature made by a goroutine, if the loop has any, and yields until
-// it is there.
-func (h *Handshake) sign(work func() ([]byte, error)) ([]byte, error) {
+// aside has work done by a goroutine, if the loop has any, and yields until it is done.
+// An error is that by which the handshake was ended meanwhile: what comes of the work is
+// nobody's then.
+func (h *Handshake) aside(work func()) error {
 	if h.env.offload == nil {
-		return work()
+		work()
+		return nil
 	}
-	var sig []byte
-	var err error
-	h.signing = true
-	h.env.offload(func() { sig, err = work() }, func() {
-		h.signing = false
+	h.waits = true
+	h.env.offload(work, func() {
+		h.waits = false
 		if !h.over {
 			h.waker.Wake()
 		}
 	})
-	for h.signing {
-		if h.conn.failed != nil { // the goroutine's result is nobody's
-			return nil, h.conn.failed
+	for h.waits {
+		if h.conn.failed != nil {
+			return h.conn.failed
 		}
 		h.co.Yield()
+	}
+	return nil
+}
+
+// sign has a signature made aside.
+func (h *Handshake) sign(work func() ([]byte, error)) ([]byte, error) {
+	var sig []byte
+	var err error
+	if ended := h.aside(func() { sig, err = work() }); ended != nil {
+		return nil, ended
 	}
 	return sig, err
 }

@@ -25,6 +25,7 @@ type rig struct {
 	env       *terminate.Env
 	pool      *relay.Env
 	offloaded atomic.Int32
+	aside     func() // called before what is done aside; may be nil
 	workers   sync.WaitGroup
 	stopped   chan error
 	once      sync.Once
@@ -41,6 +42,9 @@ func newRig(t testing.TB) *rig {
 	r.env = terminate.NewEnv(r.pool, func(work, done func()) {
 		r.offloaded.Add(1)
 		r.workers.Go(func() {
+			if r.aside != nil {
+				r.aside()
+			}
 			work()
 			l.Post(done)
 		})
@@ -152,6 +156,7 @@ type shaken struct {
 	conn  *tls.Conn
 	err   error
 	shown terminate.Shown
+	who   terminate.Verdict
 }
 
 // begin starts a handshake; the channel tells how it ended.
@@ -161,7 +166,7 @@ func (p *port) begin(begin func() (*terminate.Handshake, error)) <-chan shaken {
 		p.end = func(c *tls.Conn, err error) {
 			end := shaken{conn: c, err: err}
 			if err == nil {
-				end.shown = p.shook.Shown()
+				end.shown, end.who = p.shook.Shown(), p.shook.Verdict()
 			}
 			result <- end
 		}
