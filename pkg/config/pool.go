@@ -15,7 +15,9 @@ const maxWeight = 256
 // pools reads [pools.NAME], makes those of routes with backends, and then resolves
 // what routes and pools take from one another.
 func (d *decoder) pools(root table, c *Config, routes []routeSource) {
-	if v := root.get("pools"); v != nil {
+	v := root.get("pools")
+	c.Pools = slices.Grow(c.Pools, countPools(v, routes))
+	if v != nil {
 		for _, name := range v.keys {
 			t := d.table(v.table[name], poolTable, v.pos())
 			if t.v == nil {
@@ -53,6 +55,20 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 			r.TLS.ALPNFromBackends = src.tls.get("alpn") == nil && r.HTTP == nil
 		}
 	}
+}
+
+// countPools returns how many pools there are at most: those declared in v, and those
+// of routes with backends.
+func countPools(v *value, routes []routeSource) (n int) {
+	if v != nil {
+		n = len(v.keys)
+	}
+	for _, src := range routes {
+		if src.backends != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func (d *decoder) addPool(c *Config, p Pool) {

@@ -28,6 +28,7 @@ func (d *decoder) routes(root table, c *Config) []routeSource {
 		d.warning(root.at, `begin with [[routes]], hosts = ["…"], backends = ["…"]`, "no routes, so every client is refused")
 		return nil
 	}
+	c.Routes, sources = slices.Grow(c.Routes, len(v.array)), slices.Grow(sources, len(v.array))
 	for _, item := range v.array {
 		t := d.table(item, routeTable, v.pos())
 		if t.v == nil {

@@ -14,9 +14,23 @@ type decoder struct {
 	problems Problems
 	// references are problems that a file which could not be read may be the cause of.
 	references Problems
-	unread     bool           // such a file there is
-	poolIndex  map[string]int // index in Config.Pools, by name
-	policyBase TLSPolicy      // what [tls] says of the policy of routes
+	unread     bool                // such a file there is
+	poolIndex  map[string]int      // index in Config.Pools, by name
+	policyBase TLSPolicy           // what [tls] says of the policy of routes
+	schema     map[string][]string // what keysOf has said so far: each of many routes asks
+}
+
+// keysOf is [keysOf] that makes the list of a table once. The list is not to be changed.
+func (d *decoder) keysOf(table string) []string {
+	keys, ok := d.schema[table]
+	if !ok {
+		if d.schema == nil {
+			d.schema = map[string][]string{}
+		}
+		keys = keysOf(table)
+		d.schema[table] = keys
+	}
+	return keys
 }
 
 func (d *decoder) problem(at Position, hint, format string, args ...any) {
@@ -54,7 +68,7 @@ func (d *decoder) table(v *value, place string, at Position) table {
 		return t
 	}
 	t.v = v
-	known := keysOf(place)
+	known := d.keysOf(place)
 	for _, key := range v.keys {
 		if !slices.Contains(known, key) {
 			d.problem(v.table[key].pos(), unknownKeyHint(place, key), "unknown key %q", key)
@@ -70,7 +84,7 @@ func (d *decoder) wrongType(v *value, key string, want kind, hint string) {
 
 // get returns the value of key, or nil.
 func (t table) get(key string) *value {
-	if !slices.Contains(keysOf(t.place), key) {
+	if !slices.Contains(t.d.keysOf(t.place), key) {
 		panic(fmt.Sprintf("config: table %q has no key %q", t.place, key))
 	}
 	if t.v == nil {
@@ -92,7 +106,7 @@ func (t table) missing(key string) bool {
 	if t.get(key) != nil {
 		return false
 	}
-	known := keysOf(t.place)
+	known := t.d.keysOf(t.place)
 	return t.v == nil || !slices.ContainsFunc(t.v.keys, func(have string) bool {
 		return !slices.Contains(known, have) && nearest(have, known) == key
 	})
