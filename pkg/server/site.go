@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -76,12 +77,30 @@ func (b *builder) site(route *proxy.Route, r *config.Route) {
 		tls: route.Pool.TLS, proxyProtocol: p.ProxyProtocol, retries: p.Retries, queue: route.Pool.QueueTimeout,
 		byName: p.TLS != nil && p.TLS.ServerName == "", admits: admissionOf(r),
 	}
+	b.checkPlainName(r, p)
 	now := b.shared.formerSites[r.Name]
 	if now == nil || !now.of.equal(&of) {
 		now = b.newSite(of, route)
 	}
 	b.shared.sites[r.Name] = now
 	route.Site = now.site
+}
+
+// checkPlainName refuses what could never be verified: a client in plain text says no
+// server name that its backend could be asked for.
+func (b *builder) checkPlainName(r *config.Route, p *config.Pool) {
+	if p.TLS == nil || p.TLS.ServerName != "" || p.TLS.InsecureSkipVerify {
+		return
+	}
+	for _, l := range b.config.Listeners {
+		if l.Kind == config.ListenHTTP && slices.Contains(r.Listeners, l.Name) {
+			b.problem(config.Problem{
+				Pos:  r.Pos,
+				Text: fmt.Sprintf("route %q serves the http listener %q from pool %q, which verifies its backends by the client's server name, and there is none", r.Name, l.Name, p.Name),
+				Hint: "set server_name in [pools." + p.Name + ".tls], or let the listener redirect to https",
+			})
+		}
+	}
 }
 
 // poolOf is the pool of a route as it is configured, or nil.
@@ -105,7 +124,7 @@ func (b *builder) newSite(of siteSource, route *proxy.Route) *sharedSite {
 	h := &of.http
 	site := web.SiteOptions{
 		Name: of.route, Owns: proxy.Owns, HSTS: h.HSTS, Forwarded: h.Forwarded, TrustFrom: h.TrustFrom,
-		MaxHeader: int(h.MaxHeader), HeaderTimeout: h.HeaderTimeout, Keepalive: h.Keepalive,
+		MaxHeader: int(h.MaxHeader), HeaderTimeout: h.HeaderTimeout, Keepalive: min(h.Keepalive, of.idle),
 		ResponseTimeout: h.ResponseTimeout, Idle: of.idle, Pool: pool, Log: b.log,
 	}
 	for _, d := range h.Deny {
@@ -155,19 +174,19 @@ type sharedPlain struct {
 }
 
 type plainSource struct {
-	port   string // of https
-	header time.Duration
+	port         string // of https
+	header, idle time.Duration
 }
 
 // httpListener is what the http listeners of the plan do.
 func (b *builder) httpListener() *web.Plain {
-	of := plainSource{port: httpsPort(b.config), header: b.config.Timeouts.Hello}
+	of := plainSource{port: httpsPort(b.config), header: b.config.Timeouts.Hello, idle: b.config.Timeouts.Idle}
 	if now := b.shared.plain; now != nil && now.of == of {
 		return now.plain
 	}
 	b.shared.plain = &sharedPlain{of: of, plain: web.NewPlain(web.PlainOptions{
 		Challenge: b.authority.http01, Known: proxy.Known, HTTPSPort: of.port, Site: proxy.SiteFor,
-		MaxHeader: plainMaxHeader, HeaderTimeout: of.header, Keepalive: plainKeepalive, Log: b.log,
+		MaxHeader: plainMaxHeader, HeaderTimeout: of.header, Keepalive: min(plainKeepalive, of.idle), Log: b.log,
 	})}
 	return b.shared.plain.plain
 }

@@ -300,3 +300,41 @@ func TestSiteAdmission(t *testing.T) {
 		})
 	}
 }
+
+func TestCheckNeedsANameForPlainClients(t *testing.T) {
+	a := lab.NewAuthority(t, "test")
+	cert, key := a.WriteServer(t, "a.test")
+	path := filepath.Join(t.TempDir(), "snicket.toml")
+	for _, tc := range []struct{ tls, want string }{
+		{"", "serves the http listener"},
+		{"server_name = \"a.test\"", ""},
+		{"insecure_skip_verify = true", ""},
+	} {
+		lab.WriteFile(t, path, fmt.Appendf(nil, `
+[listeners.https]
+[listeners.http]
+address = ":80"
+kind = "http"
+[[routes]]
+hosts = ["a.test"]
+listeners = ["https", "http"]
+mode = "terminate"
+pool = "web"
+[routes.tls]
+certificates = [{ cert = %q, key = %q }]
+[routes.http]
+[pools.web]
+backends = ["10.0.0.1:443"]
+[pools.web.tls]
+%s
+`, cert, key, tc.tls))
+		_, problems := server.Check(path)
+		err := problems.Err()
+		switch {
+		case tc.want == "" && err != nil:
+			t.Errorf("%q: got %v, want none", tc.tls, err)
+		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+			t.Errorf("%q: got %v, want %q", tc.tls, err, tc.want)
+		}
+	}
+}
