@@ -118,6 +118,7 @@ func TestReloadSaysWhatChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	issue(t, dir, "www", a, certs.IssueOptions{Names: []string{"a.test"}})
+	issue(t, dir, "new", a, certs.IssueOptions{Names: []string{"a.test"}})
 	lab.WriteFile(t, filepath.Join(dir, "ca.pem"), a.PEM())
 	text := fmt.Sprintf(`
 [[routes]]
@@ -137,12 +138,15 @@ enabled = false
 	if warnings == 0 {
 		t.Fatal("got no warning of a plain backend on 8443")
 	}
+	other := strings.ReplaceAll(text, "www.pem", "new.pem")
 	for i, tc := range []struct{ name, text, want string }{
 		{"nothing", text, `generation=2 changes=none$`},
-		{"a certificate", text, `generation=3 certificates="renewed: www.pem"$`},
-		{"settings", text + "[timeouts]\nidle = \"2h\"\n[log]\naccess = \"off\"\n", `generation=4 routes="changed: a.test" settings="timeouts, log"$`},
-		{"a listener", text + "[listeners.more]\naddress = \"127.0.0.3:0\"\n", `generation=5 listeners="added: more" routes="changed: a.test" settings="timeouts, log"$`},
-		{"a second listener", text + "[listeners.more]\naddress = \"127.0.0.3:0\"\n[listeners.third]\naddress = \"127.0.0.2:0\"\n", `generation=6 listeners="added: third"$`},
+		// Files are watched as well: who sees the new one first tells of it.
+		{"a certificate", text, `generation=3 (certificates="renewed: www.pem"|changes=none)$`},
+		{"another certificate", other, `generation=4 routes="changed: a.test" certificates="added: new.pem; removed: www.pem"$`},
+		{"settings", other + "[timeouts]\nidle = \"2h\"\n[log]\naccess = \"off\"\n", `generation=5 routes="changed: a.test" settings="timeouts, log"$`},
+		{"a listener", other + "[listeners.more]\naddress = \"127.0.0.3:0\"\n", `generation=6 listeners="added: more" routes="changed: a.test" settings="timeouts, log"$`},
+		{"a second listener", other + "[listeners.more]\naddress = \"127.0.0.3:0\"\n[listeners.third]\naddress = \"127.0.0.2:0\"\n", `generation=7 listeners="added: third"$`},
 	} {
 		if tc.name == "a certificate" {
 			issue(t, dir, "www", a, certs.IssueOptions{Names: []string{"a.test"}})
@@ -150,6 +154,9 @@ enabled = false
 		if got := r.reload(i+1, tc.text); !matches(tc.want, got) {
 			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
 		}
+	}
+	if got := strings.Count(r.log.String(), "renewed: www.pem"); got != 1 {
+		t.Errorf("got told %d times of the certificate, want once", got)
 	}
 	if got := strings.Count(r.log.String(), "level=WARN"); got != warnings {
 		t.Errorf("got %d warnings after reloads that brought none, want %d", got, warnings)

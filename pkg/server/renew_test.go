@@ -171,6 +171,27 @@ func TestSucceed(t *testing.T) {
 	}
 }
 
+// TestRenewedSinceATornLook: a reload behind a look that met a new certificate with its
+// former key tells of what was in force until then, which is the former certificate.
+func TestRenewedSinceATornLook(t *testing.T) {
+	s := newShelf(t)
+	s.put("a")
+	entry := config.CertificateEntry{Pattern: filepath.Join(s.dir, "*.pem")}
+	s.secrets.common = s.secrets.list([]config.CertificateEntry{entry}, entry.Files())
+	chain, key := s.issue("a")
+	s.write("a.pem", chain)
+	if changed, wait := s.look(0); changed != "" || wait != settle {
+		t.Fatalf("got %q, %v to wait; want nothing changed as yet", changed, wait)
+	}
+	s.write("a.key", key)
+	next := newSecrets(s.now, func(p config.Problem) { t.Error(p) })
+	next.succeed(s.secrets)
+	next.common = next.list([]config.CertificateEntry{entry}, entry.Files())
+	if got, want := differenceText(renewed(s.secrets, next), "renewed"), "renewed: a.pem"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestLooksAtOnce has operators ask for the difference and for the certificates while they
 // are renewed: each sees all of a state, and the race detector nothing.
 func TestLooksAtOnce(t *testing.T) {

@@ -130,13 +130,22 @@ func (s *secrets) roots(f config.File) *x509.CertPool {
 	return pool
 }
 
-// contents tells, by file, what was loaded; values of two secrets are equal if the
-// files held the same.
+// contents tells, by file, what is in force of it; values of two secrets are equal if
+// that is the same. A certificate that was seen without its key is not: the one before
+// serves on.
 func (s *secrets) contents() map[string][sha256.Size]byte {
 	held := map[string][sha256.Size]byte{}
+	hold := func(file string, c *certs.Certificate) {
+		held[file] = sha256.Sum256(bytes.Join(c.Certificate.Certificate, nil))
+	}
 	for files, p := range s.pairs {
 		if p.cert != nil {
-			held[files.cert] = sha256.Sum256(bytes.Join(p.cert.Certificate.Certificate, nil))
+			hold(files.cert, p.cert)
+		}
+	}
+	for _, l := range s.lists {
+		for i := range l.held {
+			hold(l.held[i].file, l.held[i].cert)
 		}
 	}
 	return held
