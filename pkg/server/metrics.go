@@ -157,9 +157,7 @@ func (s *Server) snapshot() metrics.Snapshot {
 }
 
 func (s *Server) poolMetrics(name string, p *sharedPool) metrics.Pool {
-	out := metrics.Pool{
-		Name: name, Queue: p.balancer.QueueLength(), Retries: p.retried.Load(), ProbeDurations: s.probeCounts.durations(name),
-	}
+	out := metrics.Pool{Name: name, Queue: p.balancer.QueueLength(), Retries: p.retried.Load()}
 	backends := p.balancer.Backends()
 	out.Backends = slices.Grow(out.Backends, len(backends))
 	for _, b := range backends {
@@ -169,5 +167,6 @@ func (s *Server) poolMetrics(name string, p *sharedPool) metrics.Pool {
 			ProbesPassed: probes.passed, ProbesFailed: probes.failed,
 		})
 	}
+	out.ProbeDurations = s.probeCounts.durations(name) // read later: not fewer than probes
 	return out
 }

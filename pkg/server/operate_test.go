@@ -459,17 +459,23 @@ func TestOperateHTTP(t *testing.T) {
 	if res, body := asks(t, c, from, "a.test"); res.StatusCode != http.StatusOK {
 		t.Fatalf("got %s %q", res.Status, body)
 	}
-	all := must(o.Sessions(t.Context(), client.SessionOptions{Route: "site", Pool: "web", Backend: backend}))
-	if all.Matched != 1 {
-		t.Fatalf("got %+v, want the one session", all)
-	}
-	s := all.Sessions[0]
-	if s.Client != c.LocalAddr().String() || s.Phase != "relay" || s.Mode != "terminate" || s.ALPN != "http/1.1" || s.BytesIn == 0 || s.BytesOut == 0 {
+	// A goroutine counts what it has written, perhaps after the client has read it.
+	var s admin.Session
+	var m metrics
+	await(t, "a session and its route that have counted the same", func() bool {
+		all := must(o.Sessions(t.Context(), client.SessionOptions{Route: "site", Pool: "web", Backend: backend}))
+		if all.Matched != 1 {
+			t.Fatalf("got %+v, want the one session", all)
+		}
+		s, m = all.Sessions[0], o.metrics(t)
+		return s.BytesIn > 0 && m[`snicket_route_bytes_total{direction="in",route="site"}`] == float64(s.BytesIn) &&
+			s.BytesOut > 0 && m[`snicket_route_bytes_total{direction="out",route="site"}`] == float64(s.BytesOut)
+	})
+	if s.Client != c.LocalAddr().String() || s.Phase != "relay" || s.Mode != "terminate" || s.ALPN != "http/1.1" {
 		t.Errorf("got %+v", s)
 	}
-	o.metrics(t).want(t, metrics{
-		`snicket_sessions_active{listener="https"}`:              1,
-		`snicket_route_bytes_total{direction="in",route="site"}`: float64(s.BytesIn), `snicket_route_bytes_total{direction="out",route="site"}`: float64(s.BytesOut),
+	m.want(t, metrics{
+		`snicket_sessions_active{listener="https"}`:                            1,
 		`snicket_backend_sessions_total{backend="` + backend + `",pool="web"}`: 1, `snicket_handshakes_total{kind="full",side="client"}`: 1,
 	})
 	// What is drained gets no further request, over whichever connection.
