@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,7 +223,7 @@ eject = { failures = 2, for = "1h" }
 [tls]
 certificates = [{ cert = %q, key = %q }]
 `, good.Addr(), bad.Addr(), ca.WriteCA(t), cert, key))
-	for strings.Count(r.access.String(), "outcome=backend-tls-failed") < 2 {
+	for n := 1; strings.Count(r.access.String(), "outcome=backend-tls-failed") < 2; n++ {
 		c, err := r.dial(ca, "a.test")
 		if err != nil {
 			t.Fatal(err)
@@ -231,7 +232,7 @@ certificates = [{ cert = %q, key = %q }]
 			_, _ = c.Read(make([]byte, 1))
 		}
 		c.Close()
-		r.access.wait(t, `outcome=`, strings.Count(r.access.String(), "outcome=")+1)
+		r.access.wait(t, `outcome=`, n)
 	}
 	why := r.log.wait(t, `msg="backend ejected" pool=web backend=bad why="(.*?)" until`, 1)
 	if !strings.HasPrefix(why[1], "2 failures in a row: ") || !strings.Contains(why[1], "certificate") {
@@ -299,13 +300,9 @@ func TestCertificateWatch(t *testing.T) {
 	lab.Leaks(t)
 	ca := lab.NewAuthority(t, "ca")
 	short := ca.Issue(t, lab.Certificate{Names: []string{"a.test", "b.test"}, NotAfter: certificateTime(13*24 + 12)})
-	var mu sync.Mutex // guards shown
-	shown := short
-	options := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return &shown, nil
-	}}
+	var shown atomic.Pointer[tls.Certificate]
+	shown.Store(&short)
+	options := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.Load(), nil }}
 	backend := lab.Serve(t, lab.Echo(), lab.Options{TLS: options})
 	other := lab.Serve(t, lab.Echo(), lab.Options{TLS: ca.Server(t, "b.test")})
 	text := webRoute + passthrough("b.test", other.Addr()) + fmt.Sprintf("[pools.web]\nbackends = [%q]\n%skind = \"tls\"\n", backend.Addr(), quick)
@@ -313,9 +310,8 @@ func TestCertificateWatch(t *testing.T) {
 	r.log.wait(t, `level=WARN msg="backend certificate" pool=web backend=`+backend.Addr()+` routes=a.test why="certificate expires in 13 days"`, 1)
 	r.log.wait(t, `level=WARN msg="backend certificate" listener=https pool=web why=".*covers b.test .*pool \\"b.test\\"`, 1)
 
-	mu.Lock()
-	shown = ca.Issue(t, lab.Certificate{Names: []string{"c.test"}})
-	mu.Unlock()
+	another := ca.Issue(t, lab.Certificate{Names: []string{"c.test"}})
+	shown.Store(&another)
 	r.log.wait(t, `msg="backend certificate" pool=web backend=\S+ why="certificate chain changed: names c.test, were a.test, b.test; expires`, 1)
 	r.log.wait(t, `msg="backend certificate" pool=web backend=\S+ routes=a.test why="certificate is valid for c.test, not for a.test"`, 1)
 	r.reload(1, text)
