@@ -97,7 +97,7 @@ func House() map[string]Room {
 		"pkg/server/demo":  {Own: append(slices.Clone(everything), "pkg/server")},
 		"cmd/snicket": {
 			Own:   append(slices.Clone(everything), "pkg/server", "pkg/server/demo"),
-			Doors: []string{"github.com/urfave/cli/v2"},
+			Doors: []string{"github.com/urfave/cli/v2", "charm.land/bubbletea/v2", "github.com/charmbracelet/x"},
 		},
 
 		"internal/archtest": {},

@@ -1,0 +1,411 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
+
+	"github.com/snicketlb/snicket/pkg/admin"
+)
+
+// Styles. Each line that has one says the same in words, for terminals without.
+const (
+	plain   = "\x1b[0m"
+	bold    = "\x1b[1m"
+	faint   = "\x1b[2m"
+	reverse = "\x1b[7m"
+	red     = "\x1b[31m"
+	green   = "\x1b[32m"
+	yellow  = "\x1b[33m"
+	magenta = "\x1b[35m"
+)
+
+func styled(style, text string) string { return style + text + plain }
+
+// topColumn is a column of a page.
+type topColumn struct {
+	title string
+	width int // 0: what the others leave
+	right bool
+}
+
+// topRow is a row of a page.
+type topRow struct {
+	key, style string
+	cells      []string
+	note       string // shown below where there is room, for the row that is marked
+}
+
+// Lines of the screen that are no rows: two heads, tabs, titles, and a line at the end.
+const topChrome = 6
+
+// room is how many rows there is room for.
+func (t *top) room() int { return max(1, t.height-topChrome) }
+
+// View implements tea.Model.
+func (t *top) View() tea.View {
+	lines := make([]string, 0, t.height)
+	lines = append(lines, t.head()...)
+	if t.helping {
+		lines = append(lines, topHelp()...)
+	} else {
+		lines = append(lines, t.tabs())
+		lines = append(lines, t.table()...)
+	}
+	for len(lines) < t.height-1 {
+		lines = append(lines, "")
+	}
+	lines = append(lines[:max(0, min(len(lines), t.height-1))], t.foot())
+	for i, line := range lines {
+		lines[i] = ansi.Truncate(line, t.width, "…")
+	}
+	v := tea.NewView(strings.Join(lines, "\n"))
+	v.AltScreen, v.WindowTitle = true, "snicket top"
+	return v
+}
+
+// head are the lines about the balancer as a whole.
+func (t *top) head() []string {
+	s := &t.seen.status
+	if t.seen.at.IsZero() {
+		return []string{styled(bold, "snicket"), "", ""}
+	}
+	state := styled(green, "ready")
+	switch {
+	case t.err != nil:
+		state = styled(red, "no answer")
+	case s.State != admin.Running:
+		state = styled(yellow, string(s.State))
+	case !s.Ready:
+		state = styled(red, "not ready")
+	}
+	now := t.seen.at
+	first := fmt.Sprintf("%s %s  %s  for %s  generation %d for %s", styled(bold, "snicket"), sentence(s.Version), state,
+		lasting(now.Sub(s.Started)), s.Generation, lasting(now.Sub(s.Loaded)))
+	second := fmt.Sprintf("sessions %s  in %s  out %s  ended %s  failed %s", styled(bold, strconv.Itoa(s.Sessions)),
+		rateBytes(t.total, t.total.in), rateBytes(t.total, t.total.out), rateText(t.total, t.total.ended), rateText(t.total, t.total.failed))
+	return []string{first, second, t.trouble()}
+}
+
+// trouble is the one line about what is wrong, the worst first.
+func (t *top) trouble() string {
+	s := &t.seen.status
+	var parts []string
+	if t.err != nil {
+		parts = append(parts, styled(red, "no answer for "+lasting(time.Since(t.since))+", asking again; this is how it stood"))
+	}
+	if len(s.NotReady) > 0 {
+		parts = append(parts, styled(red, sentence(s.NotReady[0])))
+	}
+	if s.ReloadFailed != "" {
+		parts = append(parts, styled(red, "the latest reload failed: "+sentence(s.ReloadFailed)))
+	}
+	if s.Paused {
+		parts = append(parts, styled(yellow, "accepting pauses: max_connections is reached"))
+	}
+	counts := map[string]int{}
+	for i := range t.seen.backends {
+		counts[t.seen.backends[i].State]++
+	}
+	words := fmt.Sprintf("backends %d of %d ready", counts["ready"], len(t.seen.backends))
+	for _, state := range []string{"down", "ejected", "draining"} {
+		if n := counts[state]; n > 0 {
+			words += styled(stateStyle(state), fmt.Sprintf(", %d %s", n, state))
+		}
+	}
+	return strings.Join(append(parts, words), "; ")
+}
+
+func stateStyle(state string) string {
+	return map[string]string{"down": red, "ejected": magenta, "draining": yellow}[state]
+}
+
+func (t *top) tabs() string {
+	var b strings.Builder
+	for p := range pages {
+		text := fmt.Sprintf(" %d %s ", p+1, p)
+		if p == t.page {
+			text = styled(reverse, fmt.Sprintf("[%d %s]", p+1, p))
+		}
+		b.WriteString(text)
+	}
+	fmt.Fprintf(&b, "  by %s", t.page.orders()[t.order[t.page]])
+	switch {
+	case t.typing:
+		fmt.Fprintf(&b, "  filter: %s_", sentence(t.filter))
+	case t.filter != "":
+		fmt.Fprintf(&b, "  only %q", t.filter)
+	}
+	return b.String()
+}
+
+// table is the page: titles, and as many rows around the mark as there is room for.
+func (t *top) table() []string {
+	columns, rows := t.columns(), t.rows()
+	widths := t.widths(columns)
+	titles := make([]string, len(columns))
+	for i, c := range columns {
+		titles[i] = c.title
+	}
+	lines := []string{styled(faint, "  "+line(columns, widths, titles))}
+	if len(rows) == 0 {
+		none := "none"
+		if t.filter != "" {
+			none = "none of that name"
+		}
+		return append(lines, "  "+none)
+	}
+	mark, room := t.marked(rows), t.room()
+	note := rows[mark].note
+	if note != "" {
+		room--
+	}
+	first := min(max(0, mark-room/2), max(0, len(rows)-room))
+	for i := first; i < min(first+room, len(rows)); i++ {
+		text := line(columns, widths, rows[i].cells)
+		switch {
+		case i == mark:
+			lines = append(lines, styled(reverse, "> "+text))
+			if note != "" {
+				lines = append(lines, styled(faint, "  "+note))
+			}
+		case rows[i].style != "":
+			lines = append(lines, "  "+styled(rows[i].style, text))
+		default:
+			lines = append(lines, "  "+text)
+		}
+	}
+	return lines
+}
+
+// widths gives what the fixed columns leave to the others, and drops from the right
+// what there is no room for, as 0.
+func (t *top) widths(columns []topColumn) []int {
+	const least = 14
+	left, open := t.width-2, 0
+	widths := make([]int, len(columns))
+	for _, c := range columns {
+		if c.width == 0 {
+			left, open = left-least-1, open+1
+		}
+	}
+	for i, c := range columns {
+		if c.width > 0 && left >= c.width+1 {
+			widths[i] = c.width
+			left -= c.width + 1
+		}
+	}
+	for i, c := range columns {
+		if c.width == 0 {
+			widths[i] = least + left/open
+		}
+	}
+	return widths
+}
+
+// line sets cells in columns.
+func line(columns []topColumn, widths []int, cells []string) string {
+	var b strings.Builder
+	for i, c := range columns {
+		w := widths[i]
+		if w == 0 {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		text := ansi.Truncate(cmp.Or(cells[i], "-"), w, "…")
+		pad := strings.Repeat(" ", w-ansi.StringWidth(text))
+		if c.right {
+			b.WriteString(pad + text)
+		} else {
+			b.WriteString(text + pad)
+		}
+	}
+	return b.String()
+}
+
+func (t *top) columns() []topColumn {
+	switch t.page {
+	case pageRoutes:
+		return []topColumn{{"ROUTE", 0, false}, {"SESSIONS", 8, true}, {"ENDED", 8, true}, {"FAILED", 8, true}, {"IN", 12, true}, {"OUT", 12, true}, {"MODE", 11, false}, {"POOL", 16, false}}
+	case pageBackends:
+		return []topColumn{{"BACKEND", 0, false}, {"STATE", 8, false}, {"FOR", 8, true}, {"SESSIONS", 8, true}, {"NEW", 8, true}, {"WEIGHT", 6, true}, {"PROBE", 7, false}, {"ADDRESS", 22, false}}
+	}
+	return []topColumn{{"SNI", 0, false}, {"BACKEND", 0, false}, {"PHASE", 9, false}, {"AGE", 6, true}, {"IDLE", 6, true}, {"IN", 9, true}, {"OUT", 9, true}, {"CLIENT", 21, false}, {"ID", 16, false}}
+}
+
+// rows are those of the page, filtered and sorted.
+func (t *top) rows() []topRow {
+	switch t.page {
+	case pageRoutes:
+		return t.routeRows()
+	case pageBackends:
+		return t.backendRows()
+	}
+	return t.sessionRows()
+}
+
+// passes reports whether a row with these texts is to be shown.
+func (t *top) passes(texts ...string) bool {
+	f := strings.ToLower(t.filter)
+	return f == "" || slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(strings.ToLower(s), f) })
+}
+
+func (t *top) routeRows() []topRow {
+	list := slices.Clone(t.seen.routes)
+	weight := func(r *admin.Route) float64 {
+		switch t.page.orders()[t.order[t.page]] {
+		case "sessions":
+			return float64(r.Sessions)
+		case "bytes":
+			return t.rate[r.Name].in + t.rate[r.Name].out
+		case "failed":
+			return t.rate[r.Name].failed
+		}
+		return 0
+	}
+	slices.SortStableFunc(list, func(a, b admin.Route) int { return cmp.Compare(weight(&b), weight(&a)) })
+	var rows []topRow
+	for i := range list {
+		r := &list[i]
+		if !t.passes(append([]string{r.Name, r.Pool, r.Mode}, r.Hosts...)...) {
+			continue
+		}
+		x := t.rate[r.Name]
+		note := few(r.Hosts)
+		if others := othersText(r.Ended); others != "" {
+			note += "; so far " + others
+		}
+		rows = append(rows, topRow{
+			key: r.Name, note: sentence(note),
+			cells: []string{sentence(r.Name), strconv.Itoa(r.Sessions), rateText(x, x.ended), rateText(x, x.failed), rateBytes(x, x.in), rateBytes(x, x.out), r.Mode, sentence(r.Pool)},
+		})
+	}
+	return rows
+}
+
+func (t *top) backendRows() []topRow {
+	list := slices.Clone(t.seen.backends)
+	worst := []string{"down", "ejected", "draining", "ready"}
+	weight := func(b *admin.Backend) float64 {
+		switch t.page.orders()[t.order[t.page]] {
+		case "state":
+			return float64(-slices.Index(worst, b.State))
+		case "sessions":
+			return float64(b.Sessions)
+		case "rate":
+			return t.picked[backendKey(b)]
+		}
+		return 0
+	}
+	slices.SortStableFunc(list, func(a, b admin.Backend) int { return cmp.Compare(weight(&b), weight(&a)) })
+	var rows []topRow
+	for i := range list {
+		b := &list[i]
+		if !t.passes(backendKey(b), b.Address, b.State) {
+			continue
+		}
+		picked, known := t.picked[backendKey(b)]
+		rows = append(rows, topRow{
+			key: backendKey(b), style: stateStyle(b.State), note: sentence(whyText(b)),
+			cells: []string{sentence(backendKey(b)), b.State, since(b.Since), strconv.Itoa(b.Sessions), rateText(rates{known: known}, picked), weightText(b), b.Probe, b.Address},
+		})
+	}
+	return rows
+}
+
+func (t *top) sessionRows() []topRow {
+	var rows []topRow
+	for i := range t.seen.sessions.Sessions {
+		s := &t.seen.sessions.Sessions[i]
+		if !t.passes(s.SNI, s.Client, s.Route, s.Pool+"/"+s.Backend, s.ID) {
+			continue
+		}
+		backend := ""
+		if s.Backend != "" {
+			backend = s.Pool + "/" + s.Backend
+		}
+		rows = append(rows, topRow{
+			key: s.ID, note: sentence(fmt.Sprintf("%s from %s by route %s, %s", s.ID, cmp.Or(s.Client, "a Unix socket"), cmp.Or(s.Route, "-"), cmp.Or(s.TLSVersion, "TLS untouched"))),
+			cells: []string{
+				printable(s.SNI), sentence(backend), s.Phase, shortAge(s.AgeMS), shortAge(s.IdleMS), bytesText(s.BytesIn), bytesText(s.BytesOut), s.Client, s.ID,
+			},
+		})
+	}
+	return rows
+}
+
+// shortAge is milliseconds in six columns.
+func shortAge(ms int64) string {
+	d := time.Duration(ms) * time.Millisecond
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < 100*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+func rateText(r rates, v float64) string {
+	switch {
+	case !r.known:
+		return ""
+	case v == 0:
+		return "0/s"
+	case v < 100:
+		return fmt.Sprintf("%.1f/s", v)
+	}
+	return fmt.Sprintf("%.0f/s", v)
+}
+
+func rateBytes(r rates, v float64) string {
+	if !r.known {
+		return ""
+	}
+	return bytesText(uint64(v)) + "/s"
+}
+
+// foot is the last line: what is asked, what was said, or the keys.
+func (t *top) foot() string {
+	switch {
+	case t.asking != nil:
+		return styled(bold, fmt.Sprintf("%s %s/%s? y does it, any other key does not", t.asking.state, sentence(t.asking.pool), sentence(t.asking.backend)))
+	case t.said != "":
+		return styled(bold, sentence(t.said))
+	case t.typing:
+		return styled(faint, "Enter keeps the filter, Esc drops it")
+	case t.helping:
+		return styled(faint, "any key goes back")
+	}
+	keys := "1 2 3 lists  arrows choose  s sorts  / filters  "
+	if t.page == pageBackends {
+		keys += "d drains  r readies  "
+	}
+	return styled(faint, keys+"? help  q quits")
+}
+
+func topHelp() []string {
+	return []string{
+		"",
+		"  1 2 3, Tab       routes, backends, sessions",
+		"  arrows, j k      choose a row; PgUp, PgDn, Home, End go further",
+		"  s                sort by the next word",
+		"  /                show only what has a text in it; Esc ends that",
+		"  d                drain the backend that is chosen, once you have said y",
+		"  r                take back what keeps sessions from it, likewise",
+		"  q, Ctrl-C        quit",
+		"",
+		"  ENDED, FAILED, NEW, IN and OUT are of the latest second; failed are sessions",
+		"  with another outcome than ok. Of sessions there are at most " + strconv.Itoa(topSessions) + ".",
+	}
+}
