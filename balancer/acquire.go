@@ -34,6 +34,19 @@ func (p *Pool) Acquire(pk Pick) (*Backend, error) {
 	return p.pick(&pk)
 }
 
+// Adopt counts a session that is there already, of another life of the caller's, at the
+// backend with that ID, whatever its state and its limit. It reports whether the pool has
+// such a backend. Whoever adopts releases.
+func (p *Pool) Adopt(id string) (*Backend, bool) {
+	p.mu.Lock()
+	b := p.byID[id]
+	p.mu.Unlock()
+	if b == nil {
+		return nil, false
+	}
+	return b, b.enter(0)
+}
+
 // Release takes back the count of a session that Acquire gave to b, which may
 // have left the pool since, and gives the place to the first that waits for it.
 // It panics if b has no session: counts that are off would misguide every later

@@ -269,3 +269,23 @@ func parse(t testing.TB, policy string) balancer.Policy {
 	}
 	return p
 }
+
+// TestAdopt counts sessions that are there already, beyond every limit.
+func TestAdopt(t *testing.T) {
+	p := balancer.New("p")
+	p.Update([]balancer.Spec{{ID: "a", Weight: 1, MaxConnections: 1}})
+	p.SetState("a", balancer.Down)
+	for want := 1; want <= 2; want++ {
+		b, ok := p.Adopt("a")
+		if !ok || b.ID() != "a" || b.Active() != want {
+			t.Fatalf("got %v, %t, want a with %d sessions", b, ok, want)
+		}
+	}
+	if b, ok := p.Adopt("b"); ok {
+		t.Errorf("adopted %v, which the pool does not have", b)
+	}
+	p.SetState("a", balancer.Ready)
+	if _, err := p.Acquire(balancer.Pick{}); !errors.Is(err, balancer.ErrFull) {
+		t.Errorf("got %v, want %v", err, balancer.ErrFull)
+	}
+}

@@ -133,7 +133,7 @@ func (s *session) account(r *Record) {
 			c.ended[s.outcome].Add(1)
 		}
 	}
-	if p.o.Access != nil {
+	if p.o.Access != nil && s.outcome != Moved { // whoever has it now writes its one record
 		s.fill(r, at)
 		r.Duration = now - s.accepted
 		w.records.put(r)

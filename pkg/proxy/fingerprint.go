@@ -25,6 +25,7 @@ const (
 type fingerprints struct {
 	ja4   bool // wanted
 	known map[string]*fingerprint
+	moved map[fingerprint]*fingerprint // those of sessions of another process
 	key   []byte
 }
 
@@ -54,6 +55,19 @@ func (f *fingerprints) of(h *sni.Hello) *fingerprint {
 			clear(f.known)
 		}
 		f.known[string(key)] = p
+	}
+	return p
+}
+
+// shared is a fingerprint that another process has made.
+func (f *fingerprints) shared(made fingerprint) *fingerprint {
+	p := f.moved[made]
+	if p == nil {
+		p = &made
+		if f.moved == nil || len(f.moved) >= keepPrints {
+			f.moved = map[fingerprint]*fingerprint{}
+		}
+		f.moved[made] = p
 	}
 	return p
 }

@@ -155,9 +155,11 @@ func (s *session) keep(b []byte) {
 
 // took goes on with a whole hello: b holds it, and what came behind it.
 func (s *session) took(h *sni.Hello, b []byte) {
-	took := s.w.l.Now() - s.accepted
-	s.helloTook = spanOf(took)
-	s.w.hello.Observe(took)
+	if s.helloTook == 0 { // else it has been whole before, in another process
+		took := s.w.l.Now() - s.accepted
+		s.helloTook = spanOf(took)
+		s.w.hello.Observe(took)
+	}
 	s.sni = h.ServerName
 	s.print = s.w.prints.of(h)
 	sni.AppendAlert(s.alertLevel[:0], h, sni.AlertInternalError)

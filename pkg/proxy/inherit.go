@@ -3,6 +3,8 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +23,24 @@ var (
 	errNoneInherited = errors.New("the service manager has passed no socket of that name")
 	errNotListening  = errors.New("what was passed is no stream socket that listens")
 )
+
+// Sockets are those that are listened on, and those that are Kept, as another process is
+// to inherit them. The descriptors stay the proxy's, until the next Commit, Leave or the
+// end.
+func (p *Proxy) Sockets() map[string]Inherited {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := maps.Clone(p.inherited)
+	if all == nil {
+		all = map[string]Inherited{}
+	}
+	for text, s := range p.sockets {
+		if _, kept := all[text]; !kept {
+			all[text] = Inherited{Sockets: slices.Clone(s.fds)}
+		}
+	}
+	return all
+}
 
 // inherit makes the sockets of l of those that others have made for it; nil: there are
 // none, and it has to bind. Descriptors are copies: until the commit all stays as it is.

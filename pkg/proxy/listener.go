@@ -154,7 +154,7 @@ func (a *acceptor) accept(most int) (taken int, more bool) {
 }
 
 func (a *acceptor) resume() {
-	if a.tok != loop.NoToken {
+	if a.tok != loop.NoToken || a.w.frost != nil {
 		return
 	}
 	tok, err := a.w.l.AddLevel(a.fd, a, a.socks.shared)
@@ -211,6 +211,9 @@ func (w *worker) stopAccepting() {
 // would tell it. An empty queue does so as it gives its place back.
 func (w *worker) resume() {
 	w.full = false
+	if w.frost != nil { // thaw comes back to it
+		return
+	}
 	asked := false
 	for _, a := range w.acceptors {
 		if a.rest.Armed() {

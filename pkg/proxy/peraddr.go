@@ -89,6 +89,43 @@ func (e *addrEntry) admit(l *Limits, now time.Duration) Outcome {
 	return OK
 }
 
+// rejoin counts sessions and unfinished hellos that were counted for key by another
+// process, whatever the limits.
+func (t *perAddr) rejoin(key netip.Addr, conns, hellos int) {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.take(key)
+	e.conns += conns
+	e.hellos += hellos
+}
+
+// rates tells of the addresses that are not allowed all that their rate allows at most.
+func (t *perAddr) rates(clock func(time.Duration) int64) []AddrRate {
+	var all []AddrRate
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for key, e := range s.entries {
+			if e.due > 0 {
+				all = append(all, AddrRate{key, clock(e.due)})
+			}
+		}
+		s.mu.Unlock()
+	}
+	return all
+}
+
+// setRate has key wait as another process would have it.
+func (t *perAddr) setRate(key netip.Addr, due, now time.Duration) {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.take(key)
+	e.due = max(e.due, due)
+	s.settle(e, now)
+}
+
 // leave takes one session off key's count.
 func (t *perAddr) leave(key netip.Addr, now time.Duration) {
 	s := t.shard(key)

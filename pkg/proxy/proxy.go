@@ -53,6 +53,7 @@ type Options struct {
 type Proxy struct {
 	o       Options
 	start   time.Time
+	epoch   int64 // start, by CLOCK_MONOTONIC in nanoseconds
 	workers []*worker
 	live    atomic.Pointer[live]
 	perAddr *perAddr
@@ -137,6 +138,7 @@ func New(o Options) (made *Proxy, err error) {
 		return nil, fmt.Errorf("%d loops, want 1 to 256", o.Loops)
 	}
 	p.backends.open = map[backendKey]map[*backendConn]struct{}{}
+	p.epoch = epochOf(p.start)
 	table, err := NewTable(nil, nil)
 	if err != nil {
 		return nil, err

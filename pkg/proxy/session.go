@@ -55,6 +55,7 @@ type session struct {
 	queued    bool // on the loop's ready list
 	armed     bool // the backend's keepalive is
 	watched   bool // among the loop's marked
+	frozen    bool // out of its loop, in the loop's frost
 	gotBytes  bool
 	addrHeld  bool // counted for its address
 	routeHeld bool // counted for its route
@@ -375,6 +376,14 @@ func (s *session) cutExpired(now time.Duration) {
 
 // kill ends the session at once, with an outcome of the operator's making.
 func (s *session) kill(o Outcome) {
+	if s.frozen {
+		s.w.frost.later = append(s.w.frost.later, func() {
+			if s.w != nil { // it has not ended by itself just now
+				s.kill(o)
+			}
+		})
+		return
+	}
 	if s.away() {
 		s.term.expelled(o, "")
 		return

@@ -222,8 +222,8 @@ func (s *session) phaseWord() Phase {
 func (p *Proxy) Kill(ctx context.Context, id SessionID) (bool, error) {
 	killed := false
 	for _, w := range p.workers {
-		if w.first>>40 != id>>40 {
-			continue
+		if killed {
+			break
 		}
 		err := w.bySlices(ctx, func(s *session) bool {
 			if s.id == id {

@@ -25,7 +25,8 @@ type worker struct {
 	id    SessionID // of the next session
 
 	acceptors []*acceptor
-	full      bool // noted in Proxy.stopped
+	full      bool   // noted in Proxy.stopped
+	frost     *frost // nil: it is not frozen
 
 	sessions store
 	openings []*opening

@@ -1,0 +1,421 @@
+package proxy_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/proxy"
+)
+
+// copied is a descriptor of the same open file, as another process gets it.
+func copied(t testing.TB, fd int) int {
+	t.Helper()
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// successor is a second data plane that has the sockets of h, by the same routes, and does
+// not accept yet.
+func (h *harness) successor(s proxy.State, loops int) (*harness, *proxy.Change) {
+	h.t.Helper()
+	given := h.p.Sockets()
+	for text, i := range given {
+		for k, fd := range i.Sockets {
+			i.Sockets[k] = copied(h.t, fd)
+		}
+		given[text] = i
+	}
+	next := newHarness(h.t, proxy.Options{Loops: loops, Log: slog.New(slog.DiscardHandler), Inherited: given})
+	next.run()
+	next.routes = append(next.routes, s.Routes...)
+	change, err := next.p.Prepare(s)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return next, change
+}
+
+// move hands all that can be moved over, and returns how many sessions that were.
+func (h *harness) move(next *harness, change *proxy.Change, s proxy.State) int {
+	h.t.Helper()
+	f := h.p.Freeze()
+	sessions := make([]proxy.Transfer, len(f.Sessions))
+	for i, m := range f.Sessions {
+		if m.Relay != nil { // what a process would have sent
+			r := *m.Relay
+			m.Relay = &r
+			for w := range r.Stand.Ways {
+				r.Stand.Ways[w].Held = bytes.Clone(r.Stand.Ways[w].Held)
+			}
+		}
+		if m.Opening != nil {
+			o := *m.Opening
+			o.Bytes = bytes.Clone(o.Bytes)
+			m.Opening = &o
+		}
+		m.Descriptors(func(fd *int) { *fd = copied(h.t, *fd) })
+		sessions[i] = m
+	}
+	heritage := f.Heritage
+	f.Leave()
+	next.p.Inherit(&heritage)
+	change.Commit()
+	next.p.Adopt(sessions, s.Routes)
+	next.listening()
+	return len(sessions)
+}
+
+// open connects and sends a hello.
+func (h *harness) open(hello []byte) *net.TCPConn {
+	h.t.Helper()
+	c := h.dial()
+	h.send(c, hello)
+	return c
+}
+
+// moving is a data plane with one route to backend, and the one that follows it.
+func moving(t testing.TB, backend string, change func(*proxy.Route)) (h *harness, move func() *harness) {
+	t.Helper()
+	make := func() proxy.State {
+		r := route("a.test", backend)
+		change(r)
+		return state(t, r)
+	}
+	h = start(t, make())
+	return h, func() *harness {
+		s := make()
+		next, prepared := h.successor(s, 3)
+		h.move(next, prepared, s)
+		return next
+	}
+}
+
+func TestMoveRelays(t *testing.T) {
+	b := lab.Serve(t, lab.Echo(), lab.Options{})
+	h, move := moving(t, b.Addr(), func(*proxy.Route) {})
+	hello := lab.Hello("a.test", "h2")
+	c := h.open(hello)
+	readFull(t, c, hello)
+	next := move()
+
+	h.send(c, []byte("more"))
+	readFull(t, c, []byte("more"))
+	if n := h.p.Active(); n != 0 {
+		t.Errorf("%d sessions are left behind", n)
+	}
+	if got := h.p.Counters().Sessions["https"][proxy.Moved]; got != 1 {
+		t.Errorf("moved sessions: got %d, want 1", got)
+	}
+	// New ones come to the new one, by the same sockets.
+	plain := lab.Hello("a.test")
+	d := next.open(plain)
+	readFull(t, d, plain)
+	for _, conn := range []net.Conn{c, d} {
+		conn.(*net.TCPConn).CloseWrite()
+		closed(t, conn)
+	}
+	r := next.want(proxy.OK)
+	if other := next.want(proxy.OK); other.ALPN == "h2" {
+		r = other
+	}
+	if want := int64(len(hello) + len("more")); r.BytesIn != want || r.BytesOut != want {
+		t.Errorf("bytes of the moved session: got %d and %d, want %d", r.BytesIn, r.BytesOut, want)
+	}
+	if r.SNI != "a.test" || r.ALPN != "h2" || r.JA4 == [36]byte{} || r.Backend != b.Addr() || r.Route != "a.test" || r.Hello < 0 || r.Dial < 0 {
+		t.Errorf("the record of the moved session has lost something: %+v", r)
+	}
+	if len(h.records) != 0 {
+		t.Error("a moved session has a second record")
+	}
+}
+
+// readFull expects want.
+func readFull(t testing.TB, c io.Reader, want []byte) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("got %.40q, %v, want %.40q", got, err, want)
+	}
+}
+
+// TestMoveFull moves a session whose both ways are full: what was caught in buffers and
+// pipes arrives, whole and in order.
+func TestMoveFull(t *testing.T) {
+	const size = 24 << 20
+	released := make(chan struct{})
+	sums := make(chan [32]byte, 1)
+	b := lab.Serve(t, func(c *lab.Conn) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = io.Copy(c, io.LimitReader(lab.Pattern(7), size))
+		}()
+		<-released
+		sum := sha256.New()
+		_, _ = io.Copy(sum, c)
+		<-done
+		sums <- [32]byte(sum.Sum(nil))
+	}, lab.Options{})
+	h, move := moving(t, b.Addr(), func(*proxy.Route) {})
+	hello := lab.Hello("a.test")
+	c := h.open(hello)
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		_, _ = io.Copy(struct{ io.Writer }{c}, io.LimitReader(lab.Pattern(5), size))
+		_ = c.CloseWrite()
+	}()
+	h.full()
+	next := move()
+	close(released)
+	sum := sha256.New()
+	if n, err := io.Copy(sum, c); err != nil || n != size {
+		t.Fatalf("got %d bytes, %v, want %d", n, err, size)
+	}
+	<-sent
+	if got, want := [32]byte(sum.Sum(nil)), digest(nil, 7, size); got != want {
+		t.Error("what came from the backend is not what it sent")
+	}
+	if got, want := <-sums, digest(hello, 5, size); got != want {
+		t.Error("what came to the backend is not what the client sent")
+	}
+	if r := next.want(proxy.OK); r.BytesOut != size {
+		t.Errorf("bytes out: got %d, want %d", r.BytesOut, size)
+	}
+}
+
+// digest is the SHA-256 of first and of so many bytes of a pattern.
+func digest(first []byte, seed uint64, size int64) [32]byte {
+	sum := sha256.New()
+	sum.Write(first)
+	_, _ = io.Copy(sum, io.LimitReader(lab.Pattern(seed), size))
+	return [32]byte(sum.Sum(nil))
+}
+
+// full waits until nothing moves any more, with bytes caught.
+func (h *harness) full() {
+	h.t.Helper()
+	still, last := 0, ""
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(lab.Patience); still < 10; <-tick.C {
+		if time.Now().After(deadline) {
+			h.t.Fatal("no way is ever full")
+		}
+		now := h.p.Dump()
+		if still++; now != last || h.p.Counters().Caught == 0 {
+			still, last = 0, now
+		}
+	}
+}
+
+func TestMoveHalfClosed(t *testing.T) {
+	heard, answer := make(chan struct{}), make(chan struct{})
+	b := lab.Serve(t, func(c *lab.Conn) {
+		all, _ := io.ReadAll(c)
+		close(heard)
+		<-answer
+		_, _ = c.Write(all)
+	}, lab.Options{})
+	h, move := moving(t, b.Addr(), func(*proxy.Route) {})
+	hello := lab.Hello("a.test")
+	c := h.open(hello)
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	<-heard
+	next := move()
+	close(answer)
+	if got := readAll(t, c); !bytes.Equal(got, hello) {
+		t.Errorf("the answer behind the client's end: got %d bytes", len(got))
+	}
+	if r := next.want(proxy.OK); r.EndedBy != proxy.ByClient {
+		t.Errorf("ended by %v, want the client", r.EndedBy)
+	}
+}
+
+// TestMoveHellos moves sessions that have said half of their hello, and nothing yet.
+func TestMoveHellos(t *testing.T) {
+	b := lab.Serve(t, lab.Echo(), lab.Options{})
+	h, move := moving(t, b.Addr(), func(*proxy.Route) {})
+	hello := lab.Hello("a.test")
+	half, silent := h.dial(), h.dial()
+	h.send(half, hello[:len(hello)/2])
+	h.begun(2)
+	next := move()
+	if n := h.p.Counters().Hellos; n != 0 {
+		t.Errorf("%d unfinished hellos are left behind", n)
+	}
+	if n := next.p.Counters().Hellos; n != 2 {
+		t.Errorf("unfinished hellos: got %d, want 2", n)
+	}
+	h.send(half, hello[len(hello)/2:])
+	readFull(t, half, hello)
+	h.send(silent, hello)
+	readFull(t, silent, hello)
+	for _, c := range []*net.TCPConn{half, silent} {
+		c.CloseWrite()
+		closed(t, c)
+		next.want(proxy.OK)
+	}
+}
+
+// begun waits until so many sessions are there, and all that they have sent is read.
+func (h *harness) begun(n int) {
+	h.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(lab.Patience); ; <-tick.C {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("%d sessions, want %d", h.p.Active(), n)
+		}
+		waiting := false
+		for _, l := range sockLines(h.t) {
+			waiting = waiting || l.local.String() == h.addr && l.unread > 0
+		}
+		if h.p.Active() == n && !waiting {
+			return
+		}
+	}
+}
+
+// TestThaw freezes and goes on, again and again, under traffic: nobody notices.
+func TestThaw(t *testing.T) {
+	const size = 8 << 20
+	b := lab.Serve(t, lab.Echo(), lab.Options{})
+	h := start(t, state(t, route("a.test", b.Addr())))
+	c, hello := h.dial(), lab.Hello("a.test")
+	sent := make(chan error, 1)
+	go func() {
+		_, err := c.Write(hello)
+		if err == nil {
+			_, err = io.Copy(struct{ io.Writer }{c}, io.LimitReader(lab.Pattern(3), size))
+		}
+		sent <- errors.Join(err, c.CloseWrite())
+	}()
+	half := h.dial()
+	h.send(half, hello[:20])
+	over := make(chan struct{})
+	frozen := make(chan int)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-over:
+				frozen <- n
+				return
+			default:
+				h.p.Freeze().Thaw()
+			}
+		}
+	}()
+	got := readAll(t, c)
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if sha256.Sum256(got) != digest(hello, 3, size) {
+		t.Errorf("%d bytes came back, and not those that were sent", len(got))
+	}
+	close(over)
+	if <-frozen == 0 {
+		t.Error("nothing was frozen")
+	}
+	h.want(proxy.OK)
+	h.send(half, hello[20:])
+	readFull(t, half, hello)
+	half.CloseWrite()
+	closed(t, half)
+	h.want(proxy.OK)
+	d := h.open(hello)
+	readFull(t, d, hello)
+}
+
+// TestKilledInFrost kills a session while it is frozen: it ends once it may.
+func TestKilledInFrost(t *testing.T) {
+	b := lab.Serve(t, lab.Echo(), lab.Options{})
+	h := start(t, state(t, route("a.test", b.Addr())))
+	hello := lab.Hello("a.test")
+	c := h.open(hello)
+	readFull(t, c, hello)
+	f := h.p.Freeze()
+	if len(f.Sessions) != 1 {
+		t.Fatalf("%d sessions can move, want 1", len(f.Sessions))
+	}
+	if killed, err := h.p.Kill(t.Context(), f.Sessions[0].ID); !killed || err != nil {
+		t.Fatalf("Kill: %t, %v", killed, err)
+	}
+	if len(h.records) != 0 {
+		t.Error("it ended while it was frozen")
+	}
+	f.Thaw()
+	h.want(proxy.Killed)
+	reset(t, c)
+}
+
+// TestMoveKeeps moves a session with its times, its id and its counts.
+func TestMoveKeeps(t *testing.T) {
+	b := lab.Serve(t, lab.Echo(), lab.Options{})
+	h, move := moving(t, b.Addr(), func(r *proxy.Route) { r.Idle = time.Hour })
+	hello := lab.Hello("a.test")
+	c := h.open(hello)
+	readFull(t, c, hello)
+	before, err := h.p.Sessions(t.Context(), proxy.SessionFilter{})
+	if err != nil || len(before) != 1 {
+		t.Fatalf("%d sessions, %v", len(before), err)
+	}
+	next := move()
+	after, err := next.p.Sessions(t.Context(), proxy.SessionFilter{})
+	if err != nil || len(after) != 1 {
+		t.Fatalf("%d sessions behind the move, %v", len(after), err)
+	}
+	was, is := before[0], after[0]
+	if is.ID != was.ID || is.Peer != was.Peer || is.Age < was.Age || is.Idle < was.Idle || is.Route != was.Route || is.Backend != was.Backend {
+		t.Errorf("got %+v, want at least %+v", is, was)
+	}
+	r := next.routes[0]
+	if got := r.Active.Load(); got != 1 {
+		t.Errorf("the route counts %d sessions, want 1", got)
+	}
+	if got := r.Pool.Balancer.Backends()[0].Active(); got != 1 {
+		t.Errorf("the backend counts %d sessions, want 1", got)
+	}
+	// The sequence of ids goes on: none is given twice.
+	d := next.open(hello)
+	readFull(t, d, hello)
+	all, err := next.p.Sessions(t.Context(), proxy.SessionFilter{})
+	if err != nil || len(all) != 2 || all[0].ID == all[1].ID || all[0].ID>>48 != all[1].ID>>48 {
+		t.Errorf("the sessions are %v, %v", all, err)
+	}
+	if killed, err := next.p.Kill(t.Context(), was.ID); !killed || err != nil {
+		t.Errorf("Kill: %t, %v", killed, err)
+	}
+	reset(t, c)
+}
+
+// TestMoveStray moves a session whose backend is no more: it goes on, for the drain time.
+func TestMoveStray(t *testing.T) {
+	b := lab.Serve(t, lab.Echo(), lab.Options{})
+	h := start(t, state(t, route("a.test", b.Addr())))
+	hello := lab.Hello("a.test")
+	c := h.open(hello)
+	readFull(t, c, hello)
+	s := state(t, route("b.test", b.Addr()))
+	s.Timeouts.Drain = 50 * time.Millisecond
+	next, change := h.successor(s, 1)
+	h.move(next, change, s)
+	if r := next.want(proxy.Drained); r.Route != "a.test" || r.Pool != "a.test" || r.Backend != b.Addr() {
+		t.Errorf("its record names route %q, pool %q, backend %q", r.Route, r.Pool, r.Backend)
+	}
+	reset(t, c)
+}
