@@ -39,7 +39,8 @@ func operatorCommands() []*cli.Command {
 	return []*cli.Command{
 		statusCommand(), backendsCommand(), routesCommand(), sessionsCommand(), certsCommand(), refusedCommand(), eventsCommand(), configCommand(),
 		wishCommand("drain", "keep new sessions from a backend"), wishCommand("ready", "take back what keeps sessions from a backend"),
-		wishCommand("down", "treat a backend as if it were down"), weightCommand(), killCommand(), reloadCommand(), topCommand(),
+		wishCommand("down", "treat a backend as if it were down"), weightCommand(), killCommand(), reloadCommand(), upgradeCommand(),
+		topCommand(),
 	}
 }
 

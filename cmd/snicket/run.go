@@ -15,23 +15,30 @@ import (
 	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/server"
 	"github.com/snicketlb/snicket/pkg/server/demo"
+	"github.com/snicketlb/snicket/pkg/upgrade"
 )
 
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "balance, in the foreground",
-		Description: "SIGHUP reloads, SIGUSR1 opens the access log anew. SIGTERM and SIGINT drain and end it, a second one ends it at once.",
+		Description: "SIGHUP reloads, SIGUSR1 opens the access log anew, SIGUSR2 upgrades. SIGTERM and SIGINT drain and end it, a second one ends it at once.",
 		Flags:       []cli.Flag{configFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
 			path := c.String("config")
+			from, err := upgrade.Inherited()
+			if err != nil {
+				return err
+			}
 			s, err := server.New(path, server.Options{
 				Stdout: c.App.Writer, Stderr: c.App.ErrWriter, Version: buildVersion(),
 				AdminSocket: admin.DefaultSocket(os.Getenv, os.Geteuid()),
+				Upgrade:     successor(path), From: from,
 			})
 			if err != nil {
+				server.Refuse(from, err)
 				return configError(c, path, err)
 			}
 			signals, stop := listenForSignals()
@@ -41,6 +48,16 @@ func runCommand() *cli.Command {
 			return configError(c, path, s.Run(c.Context, signals))
 		},
 	}
+}
+
+// successor is how the process is started that follows this one: the program that lies
+// where this one's did.
+func successor(config string) *server.Upgrade {
+	path, err := os.Executable()
+	if err != nil { // without /proc
+		return nil
+	}
+	return &server.Upgrade{Path: path, Args: []string{"run", "-c", config}, Stdout: os.Stdout, Stderr: os.Stderr}
 }
 
 func demoCommand() *cli.Command {
@@ -75,7 +92,7 @@ const endingGrace = 2 * time.Second
 // third, the process is gone whatever it waits for.
 func listenForSignals() (signals <-chan os.Signal, stop func()) {
 	caught, passed, done := make(chan os.Signal, 8), make(chan os.Signal, 8), make(chan struct{})
-	signal.Notify(caught, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(caught, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGPIPE)
 	go func() { // ends by stop
 		endings := 0
@@ -83,7 +100,7 @@ func listenForSignals() (signals <-chan os.Signal, stop func()) {
 		for {
 			select {
 			case sig := <-caught:
-				if sig != syscall.SIGHUP && sig != syscall.SIGUSR1 {
+				if sig == syscall.SIGTERM || sig == syscall.SIGINT {
 					endings++
 				}
 				if endings == 2 {

@@ -63,6 +63,7 @@ type Options struct {
 	Difference   func(context.Context) (Difference, error)
 
 	Reload    func(context.Context) (Reloaded, error)
+	Upgrade   func(ctx context.Context, binary string) (Upgraded, error) // empty: the running one's path
 	SetState  func(pool, backend, state, by string) error
 	SetWeight func(pool, backend string, weight int, by string) error // negative: the declared one
 	Kill      func(ctx context.Context, session string) error
@@ -79,6 +80,8 @@ type Server struct {
 	socket *place     // nil: none
 	tcp    *place     // nil: none
 	ended  bool
+
+	inherited *Inherited // until the first Commit; nil: nothing
 }
 
 // New returns a Server that answers nowhere yet.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,6 +62,7 @@ func (s *Server) all() http.Handler {
 		done, err := s.o.Reload(r.Context())
 		answer(w, done, err)
 	})
+	mux.HandleFunc("POST /v1/upgrade", s.upgrade)
 	mux.HandleFunc("DELETE /v1/sessions/{id}", func(w http.ResponseWriter, r *http.Request) {
 		id := r.PathValue("id")
 		s.changes(r, "kill", slog.String("session", id))
@@ -304,6 +306,23 @@ func (s *Server) changes(r *http.Request, what string, attrs ...slog.Attr) (by s
 func backendOf(r *http.Request) (pool, backend string, attrs []slog.Attr) {
 	pool, backend = r.PathValue("pool"), r.PathValue("backend")
 	return pool, backend, []slog.Attr{slog.String("pool", pool), slog.String("backend", backend)}
+}
+
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Binary string `json:"binary"`
+	}
+	if err := decode(r, &body); err != nil {
+		answer(w, nil, err)
+		return
+	}
+	if body.Binary != "" && !filepath.IsAbs(body.Binary) {
+		answer(w, nil, BadRequest(fmt.Sprintf("binary %q", body.Binary), "write an absolute path"))
+		return
+	}
+	s.changes(r, "upgrade", slog.String("binary", body.Binary))
+	done, err := s.o.Upgrade(r.Context(), body.Binary)
+	answer(w, done, err)
 }
 
 func (s *Server) putState(w http.ResponseWriter, r *http.Request) {

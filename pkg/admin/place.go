@@ -67,6 +67,7 @@ type Change struct {
 	s           *Server
 	settings    Settings
 	socket, tcp *place // new ones; nil: none, or the former stays
+	inherited   *Inherited
 }
 
 // Prepare binds what is new in the settings. Its error is a *[PlaceError], and leaves
@@ -75,18 +76,26 @@ func (s *Server) Prepare(settings Settings) (*Change, error) {
 	c := &Change{s: s, settings: settings}
 	s.mu.Lock()
 	socket, tcp := s.socket, s.tcp
+	c.inherited, s.inherited = s.inherited, nil
 	s.mu.Unlock()
 	if path := settings.Socket.Path; path != "" && (socket == nil || socket.socket.Path != path) {
-		file, err := bindSocket(settings.Socket)
-		if err != nil {
-			return nil, &PlaceError{Socket: true, Err: err}
+		file := c.inherited.takeSocket(settings.Socket)
+		if file == nil {
+			var err error
+			if file, err = bindSocket(settings.Socket); err != nil {
+				c.Abort()
+				return nil, &PlaceError{Socket: true, Err: err}
+			}
 		}
 		c.socket = &place{socket: settings.Socket, file: file}
 	}
 	if settings.Address != "" && (tcp == nil || tcp.address != settings.Address) {
-		var lc net.ListenConfig
-		lc.SetMultipathTCP(false)
-		l, err := lc.Listen(context.Background(), "tcp", settings.Address)
+		l, err := c.inherited.takeTCP(settings.Address)
+		if l == nil && err == nil {
+			var lc net.ListenConfig
+			lc.SetMultipathTCP(false)
+			l, err = lc.Listen(context.Background(), "tcp", settings.Address)
+		}
 		if err != nil {
 			c.Abort()
 			return nil, &PlaceError{Err: err}
@@ -98,6 +107,9 @@ func (s *Server) Prepare(settings Settings) (*Change, error) {
 
 // Abort gives up the change.
 func (c *Change) Abort() {
+	if c.inherited != nil {
+		c.inherited.Close()
+	}
 	if c.socket != nil {
 		c.socket.file.abandon()
 	}
@@ -109,6 +121,9 @@ func (c *Change) Abort() {
 // Commit answers at the places of the change, and no longer at others.
 func (c *Change) Commit() {
 	s := c.s
+	if c.inherited != nil {
+		c.inherited.Close()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
@@ -132,6 +147,12 @@ func (c *Change) Commit() {
 			break
 		}
 		c.socket.listener = l
+		if c.socket.file.theirs {
+			c.socket.file.theirs = false
+			if err := c.socket.file.permit(c.settings.Socket); err != nil {
+				s.o.Log.Error("admin socket keeps its mode", slog.Any("error", err))
+			}
+		}
 		s.socket = c.socket
 		s.begin(s.socket)
 	case s.socket != nil && s.socket.socket != c.settings.Socket:
@@ -157,6 +178,9 @@ type socketFile struct {
 	path string
 	fd   int
 	ino  uint64 // of the file that is ours
+	// theirs says that the file is another process's to remove: until the commit the one
+	// that it is inherited from, and later the one that has inherited it.
+	theirs bool
 }
 
 // socketWait is how long the process that may answer at a socket is waited for.
@@ -239,6 +263,9 @@ func (f *socketFile) listen() (net.Listener, error) {
 
 // remove removes the file, if it is ours still.
 func (f *socketFile) remove() {
+	if f.theirs {
+		return
+	}
 	var st unix.Stat_t
 	if err := unix.Lstat(f.path, &st); err == nil && st.Ino == f.ino {
 		_ = os.Remove(f.path)

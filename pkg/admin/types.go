@@ -210,6 +210,19 @@ type Reloaded struct {
 	Warnings   []string `json:"warnings"`
 }
 
+// Upgraded is what an upgrade has done. Who answers is the old process, with its last
+// word.
+type Upgraded struct {
+	PID     int    `json:"pid"` // of the process that runs now
+	Version string `json:"version"`
+	Moved   int    `json:"moved"` // sessions
+	// Stay is the number of sessions that cannot move: they end in the old process, at
+	// the latest when its drain timeout is over.
+	Stay int `json:"stay"`
+	// PauseMS is how long sessions that moved stood still at most.
+	PauseMS float64 `json:"pause_ms"`
+}
+
 // Difference is what a reload would do now.
 type Difference struct {
 	Changes  []string `json:"changes"`

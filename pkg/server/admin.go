@@ -27,12 +27,13 @@ type operation struct {
 	refusals    refusals
 	probeCounts *probeCounts
 	admin       *admin.Server
+	upgrades    chan upgradeRequest
 	configDue   chan struct{} // 1 deep: another configuration may want to be watched
 	socketless  bool          // it was said that there is no socket; of reloads, one at a time
 }
 
 func newOperation() operation {
-	return operation{started: time.Now(), configDue: make(chan struct{}, 1), events: admin.NewEvents(), probeCounts: newProbeCounts()}
+	return operation{started: time.Now(), upgrades: make(chan upgradeRequest), configDue: make(chan struct{}, 1), events: admin.NewEvents(), probeCounts: newProbeCounts()}
 }
 
 // newAdmin makes the admin API of s.
@@ -42,7 +43,7 @@ func (s *Server) newAdmin() *admin.Server {
 		Status: s.status, Routes: s.routeViews, Backends: s.backendViews, Sessions: s.sessionViews,
 		Certificates: s.certificateViews, Refused: s.refusals.views, Explain: s.explainRunning,
 		Config: s.runningConfig, Difference: s.difference,
-		Reload: s.reloadForOperator, SetState: s.setState, SetWeight: s.setWeight, Kill: s.killSession,
+		Reload: s.reloadForOperator, Upgrade: s.upgradeForOperator, SetState: s.setState, SetWeight: s.setWeight, Kill: s.killSession,
 	})
 }
 

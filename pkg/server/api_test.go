@@ -130,7 +130,7 @@ func TestAPIIsAsDescribed(t *testing.T) {
 	text := pool("[pools.web.health]\ninterval = \"10ms\"\nrise = 1\nfall = 1\n", one, two) + "[[routes]]\nhosts = [\"no.test\"]\nmode = \"reject\"\n" +
 		fmt.Sprintf("[[routes]]\nhosts = [\"t.test\"]\nmode = \"terminate\"\nbackends = [\"unix:%s\"]\n[routes.tls]\ncertificates = [{ cert = %q, key = %q }]\n",
 			filepath.Join(t.TempDir(), "plain.sock"), cert, key)
-	o := operate(t, text)
+	o := operateBy(t, server.Options{Upgrade: followed(t)}, text)
 	c := o.http(t)
 	_, description := o.get(t, "/openapi.yaml")
 	d := newDescribed(t, description)
@@ -208,6 +208,11 @@ func TestAPIIsAsDescribed(t *testing.T) {
 	o.write(preamble + pool(unprobed, one, two))
 	d.request(c, "POST", "/v1/reload", "", http.StatusOK)
 	ok("/readyz")
+	for _, body := range []string{"", `{"binary": "snicket"}`} {
+		d.request(c, "POST", "/v1/upgrade", body, http.StatusBadRequest)
+	}
+	d.request(c, "POST", "/v1/upgrade", `{"binary": "/nowhere/snicket"}`, http.StatusConflict)
+	end(t, d.request(c, "POST", "/v1/upgrade", "{}", http.StatusOK))
 	d.complete()
 }
 

@@ -29,9 +29,14 @@ type operated struct {
 // operate starts a server by preamble and text, with an admin socket.
 func operate(t *testing.T, text string) *operated {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "run", "admin.sock")
-	o := &operated{socket: socket, Client: client.New(socket)}
-	o.running = startBy(t, server.Options{AdminSocket: socket, Version: "v0.0.0-test"}, preamble+text)
+	return operateBy(t, server.Options{}, text)
+}
+
+func operateBy(t *testing.T, by server.Options, text string) *operated {
+	t.Helper()
+	by.AdminSocket, by.Version = filepath.Join(t.TempDir(), "run", "admin.sock"), "v0.0.0-test"
+	o := &operated{socket: by.AdminSocket, Client: client.New(by.AdminSocket)}
+	o.running = startBy(t, by, preamble+text)
 	t.Cleanup(o.Close) // before the server ends
 	return o
 }

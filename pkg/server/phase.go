@@ -18,6 +18,7 @@ const (
 	running
 	stopping // within shutdown_delay
 	draining
+	handedOver // another process serves; what could not move ends here
 )
 
 // currentPhase is written by whoever runs the server, and read by those who ask.
@@ -39,7 +40,7 @@ func (p phase) state() admin.State {
 	switch p {
 	case stopping:
 		return admin.Stopping
-	case draining:
+	case draining, handedOver:
 		return admin.Draining
 	case starting, running:
 	}
@@ -56,7 +57,7 @@ func (s *Server) notReady() []string {
 		return []string{"starting"}
 	case stopping:
 		return []string{"stopping: shutdown_delay runs"}
-	case draining:
+	case draining, handedOver:
 		return []string{"draining"}
 	case running:
 	}

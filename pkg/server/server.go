@@ -34,6 +34,7 @@ import (
 	"github.com/snicketlb/snicket/pkg/discover"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/registry"
+	"github.com/snicketlb/snicket/pkg/upgrade"
 )
 
 // Options are the options of New.
@@ -51,6 +52,12 @@ type Options struct {
 	// AdminSocket is the path of the admin socket where the configuration names none;
 	// empty: then there is none.
 	AdminSocket string
+	// Upgrade says how a new process is started that goes on where this one leaves; nil:
+	// none can be.
+	Upgrade *Upgrade
+	// From is the process that this one goes on for; nil: there is none. It is the
+	// Server's.
+	From *upgrade.Conn
 	// Ready is called by Run once all listeners listen, with their addresses. May be
 	// nil.
 	Ready func([]proxy.Bound)
@@ -85,6 +92,8 @@ type Server struct {
 
 	draining bool   // by a signal
 	drained  uint64 // sessions that were drained before that; obey's until Run ends
+
+	state upgrade.State // of the process before; empty: there was none
 
 	mu      sync.Mutex // guards the fields below
 	plan    *plan
@@ -152,8 +161,13 @@ func (s *Server) Loops() int { return s.loops }
 // write that it makes wait then stays behind.
 func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 	s.handler.configure(&s.plan.config.Log)
+	inherited, err := s.inherit()
+	if err != nil {
+		Refuse(s.o.From, err)
+		return err
+	}
 	p, err := proxy.New(proxy.Options{
-		Loops: s.loops, Log: s.log, Access: s.record, Flush: s.access.log.Flush, Inherited: activated(),
+		Loops: s.loops, Log: s.log, Access: s.record, Flush: s.access.log.Flush, Inherited: inherited,
 	})
 	if err != nil {
 		return err
@@ -164,6 +178,7 @@ func (s *Server) Run(ctx context.Context, signals <-chan os.Signal) error {
 		ctx, p.Run, s.admin.Run,
 		func(ctx context.Context) error {
 			if startErr = s.start(ctx); startErr != nil {
+				Refuse(s.o.From, startErr)
 				return startErr
 			}
 			return runAll(
@@ -225,13 +240,19 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	arrived, err := s.takeOver(ready)
+	if err != nil {
+		return err
+	}
 	_, _ = s.commit(ready, seen) // nothing was before
+	s.proxy.Adopt(arrived, pl.state.Routes)
 	bound := s.proxy.Bound()
 	for _, b := range bound {
 		s.log.Info("listening", slog.String("listener", b.Listener), slog.String("address", b.Address))
 	}
 	s.warn(pl, nil)
 	s.phase.set(running)
+	s.tookOver(ctx, len(arrived))
 	s.log.Info("ready", slog.Int("loops", s.loops), slog.Int("routes", len(pl.config.Routes)), slog.Int("pools", len(pl.config.Pools)))
 	s.notify(notifyReady)
 	if s.o.Ready != nil {
@@ -262,12 +283,20 @@ func (s *Server) obey(ctx context.Context, signals <-chan os.Signal) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case r := <-s.upgrades:
+			if s.tryUpgrade(ctx, r, signals) {
+				return nil
+			}
 		case sig := <-signals:
 			switch sig {
 			case syscall.SIGHUP:
 				_ = s.Reload(ctx) // logged
 			case syscall.SIGUSR1:
 				s.reopen()
+			case syscall.SIGUSR2:
+				if s.tryUpgrade(ctx, upgradeRequest{}, signals) {
+					return nil
+				}
 			default:
 				s.drain(ctx, sig, signals)
 				return nil
@@ -297,7 +326,7 @@ func (s *Server) delay(ctx context.Context, d time.Duration, sig os.Signal, sign
 			return true
 		case sig := <-signals:
 			switch sig {
-			case syscall.SIGHUP:
+			case syscall.SIGHUP, syscall.SIGUSR2:
 				s.log.Warn("no reload while stopping")
 			case syscall.SIGUSR1:
 				s.reopen()
@@ -321,6 +350,11 @@ func (s *Server) drain(ctx context.Context, sig os.Signal, signals <-chan os.Sig
 	s.enter(draining)
 	s.draining, s.drained = true, drainedSessions(s.proxy.Counters())
 	s.log.Info("draining", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()), slog.String("timeout", wait.String()))
+	s.awaitDrain(ctx, wait, signals)
+}
+
+// awaitDrain waits until no session is left: for wait at most, or until a signal.
+func (s *Server) awaitDrain(ctx context.Context, wait time.Duration, signals <-chan os.Signal) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	done := make(chan struct{})
@@ -334,7 +368,7 @@ func (s *Server) drain(ctx context.Context, sig os.Signal, signals <-chan os.Sig
 			return
 		case sig := <-signals:
 			switch sig {
-			case syscall.SIGHUP:
+			case syscall.SIGHUP, syscall.SIGUSR2:
 				s.log.Warn("no reload while draining")
 			case syscall.SIGUSR1:
 				s.reopen()

@@ -264,3 +264,9 @@ func set(q url.Values, key, value string) {
 		q.Set(key, value)
 	}
 }
+
+// Upgrade has a new process go on with the sessions: the binary in a path, or with an
+// empty one that which runs. The error leaves all as it was.
+func (c *Client) Upgrade(ctx context.Context, binary string) (admin.Upgraded, error) {
+	return call[admin.Upgraded](ctx, c, http.MethodPost, "/v1/upgrade", nil, map[string]string{"binary": binary})
+}
