@@ -192,3 +192,35 @@ func selfIssued(t *testing.T, public, key any) *certs.Certificate {
 	}
 	return c
 }
+
+// TestCertificateOfOldVersion has two certificates and a client that could take either
+// in TLS 1.3, and one alone in the version that the policy holds it to.
+func TestCertificateOfOldVersion(t *testing.T) {
+	noLeaks(t)
+	l, r := newLab(t), newRig(t)
+	issue := func(rsa bool) *certs.Certificate {
+		c, err := l.authority.Issue(certs.IssueOptions{Names: []string{host}, RSA: rsa})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	server := terminate.ServerConfig(terminate.ServerOptions{
+		Store: certs.Fixed(issue(false), issue(true)), Policy: terminate.Policy{MaxVersion: tls.VersionTLS12},
+	})
+	for suite, key := range map[uint16]x509.PublicKeyAlgorithm{
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:   x509.RSA,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: x509.ECDSA,
+	} {
+		far, fd := socketPair(t, "tcp")
+		result := r.port(fd, nil).accept(server)
+		conn := tls.Client(far, &tls.Config{RootCAs: l.authority.Pool(), ServerName: host, CipherSuites: []uint16{suite}})
+		if err := conn.Handshake(); err != nil {
+			t.Errorf("%s: %v", tls.CipherSuiteName(suite), err)
+			far.Close()
+		} else if got := conn.ConnectionState().PeerCertificates[0].PublicKeyAlgorithm; got != key {
+			t.Errorf("%s: a certificate of %v, want %v", tls.CipherSuiteName(suite), got, key)
+		}
+		<-result
+	}
+}

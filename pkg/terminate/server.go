@@ -45,7 +45,8 @@ func ServerConfig(o ServerOptions) *tls.Config {
 // newServerConfig is a configuration that asks for no certificate.
 func newServerConfig(o *ServerOptions) *tls.Config {
 	store := o.Store
-	cfg := &tls.Config{
+	var cfg *tls.Config
+	cfg = &tls.Config{
 		NextProtos:   o.ALPN,
 		KeyLogWriter: o.KeyLog,
 		// Neither a certificate nor an error, and none in Certificates, makes
@@ -59,7 +60,7 @@ func newServerConfig(o *ServerOptions) *tls.Config {
 			if err := checkName(hello); err != nil {
 				return nil, err
 			}
-			cert := store.Select(c.shake.name, hello)
+			cert := store.Select(c.shake.name, heldTo(cfg.MaxVersion, hello))
 			if cert == nil {
 				c.noCert = true
 				return nil, nil
@@ -73,6 +74,17 @@ func newServerConfig(o *ServerOptions) *tls.Config {
 	}
 	o.Policy.apply(cfg)
 	return cfg
+}
+
+// heldTo is hello without what its client could only do in versions above most: the
+// ciphers of TLS 1.2 name the kind of key, those of TLS 1.3 do not.
+func heldTo(most uint16, hello *tls.ClientHelloInfo) *tls.ClientHelloInfo {
+	if most >= tls.VersionTLS13 {
+		return hello
+	}
+	held := *hello
+	held.SupportedVersions = []uint16{most}
+	return &held
 }
 
 // checkName refuses a hello for another name than that by which the session was
