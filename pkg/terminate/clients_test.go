@@ -563,3 +563,41 @@ func TestEndedWhileJudged(t *testing.T) {
 	far.Close()
 	<-done
 }
+
+// TestLongHandshake ends the handshake of a client that shows more than anybody needs to.
+func TestLongHandshake(t *testing.T) {
+	noLeaks(t)
+	c := newClub(t, terminate.ClientsOptions{Auth: terminate.RequestCertificate})
+	for _, tt := range []struct {
+		name  string
+		bytes int
+		want  string
+	}{
+		{name: "long", bytes: 96 << 10},
+		{name: "too long", bytes: 144 << 10, want: "handshake of more than 131072 bytes"},
+	} {
+		for name, version := range versions() {
+			t.Run(tt.name+" "+name, func(t *testing.T) {
+				r := newRig(t)
+				cert := *client(t, c.members, certs.IssueOptions{CommonName: "ann"})
+				for n := 0; n < tt.bytes; n += len(cert.Certificate.Certificate[0]) {
+					cert.Certificate.Certificate = append(cert.Certificate.Certificate, cert.Certificate.Certificate[0])
+				}
+				far, fd := socketPair(t, "tcp")
+				p := r.port(fd, nil)
+				result := p.acceptFor(c.config, host)
+				conn, done := tls.Client(far, c.guest(version, &cert)), make(chan struct{})
+				go func() {
+					defer close(done)
+					_ = conn.Handshake()
+				}()
+				got := <-result
+				if tt.want == "" && got.err != nil || tt.want != "" && (got.err == nil || !strings.Contains(got.err.Error(), tt.want)) {
+					t.Errorf("got %v, want %q", got.err, tt.want)
+				}
+				r.do(func() { p.close(true) })
+				<-done
+			})
+		}
+	}
+}

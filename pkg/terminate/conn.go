@@ -2,6 +2,7 @@ package terminate
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -25,6 +26,11 @@ const (
 // takes nothing, answers to KeyUpdates above all, before nothing more is read
 // from that peer.
 const maxControl = 16 << 10
+
+// maxHandshake is how much a client may send in its handshake, in bytes: a hello as large
+// as crypto/tls takes one, and as much again for a second one and for certificates. Of
+// these crypto/tls takes 256 KiB, 1.3 MB once they are parsed, from whoever is asked.
+const maxHandshake = 128 << 10
 
 // Conn is a net.Conn, as crypto/tls wants one, over a non-blocking socket that is
 // registered edge-triggered with a loop. It serves bytes read before it was made
@@ -132,6 +138,8 @@ func (errAgain) Error() string   { return "nothing to read yet" }
 func (errAgain) Timeout() bool   { return true }
 func (errAgain) Temporary() bool { return true }
 
+var errLongHandshake = fmt.Errorf("handshake of more than %d bytes", maxHandshake)
+
 func isAgain(err error) bool {
 	_, again := err.(errAgain) //nolint:errorlint // never wrapped: crypto/tls hands it on as it is
 	return again
@@ -144,11 +152,15 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 	for {
 		n, err := c.receive(b)
-		if c.shake == nil || !isAgain(err) {
-			c.readAny += uint64(n)
-			return n, err
+		if c.shake != nil && isAgain(err) {
+			c.shake.co.Yield()
+			continue
 		}
-		c.shake.co.Yield()
+		c.readAny += uint64(n)
+		if err == nil && c.readAny > maxHandshake && c.shake != nil && !c.shake.backend {
+			return 0, errLongHandshake
+		}
+		return n, err
 	}
 }
 
