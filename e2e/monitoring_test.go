@@ -65,7 +65,7 @@ func TestMonitoring(t *testing.T) {
 		`SnicketReloadFailed warning`,
 		`SnicketPoolWithoutReadyBackend critical pool=gone`,
 	} {
-		p.await(t, want, func() bool { return slices.Contains(p.firing(t), want) })
+		await(t, want, func() bool { return slices.Contains(p.firing(t), want) })
 	}
 	if firing := p.firing(t); slices.ContainsFunc(firing, func(a string) bool { return strings.Contains(a, "pool=a") || strings.Contains(a, "Unreachable") }) {
 		t.Errorf("got alerts of what is well: %q", firing)
@@ -74,7 +74,11 @@ func TestMonitoring(t *testing.T) {
 	var names struct{ Data []string }
 	p.get(t, "/api/v1/label/__name__/values", nil, &names)
 	var rules struct {
-		Data struct{ Groups []struct{ Rules []struct{ Name, Query, Health, LastError string } } }
+		Data struct {
+			Groups []struct {
+				Rules []struct{ Name, Query, Health, LastError string }
+			}
+		}
 	}
 	p.get(t, "/api/v1/rules", nil, &rules)
 	var asked []string
@@ -99,7 +103,7 @@ func TestMonitoring(t *testing.T) {
 		}
 	}
 	for _, q := range dashboardQueries(t) {
-		p.await(t, q, func() bool { return p.series(t, q) > 0 })
+		await(t, q, func() bool { return p.series(t, q) > 0 })
 	}
 }
 
@@ -111,7 +115,9 @@ func dashboardQueries(t *testing.T) []string {
 			Type, Title string
 			Targets     []struct{ Expr string }
 		}
-		Templating  struct{ List []struct{ Type, Definition string } }
+		Templating struct {
+			List []struct{ Type, Definition string }
+		}
 		Annotations struct{ List []struct{ Expr string } }
 	}
 	if err := json.Unmarshal([]byte(read(t, filepath.Join(monitoring, "dashboard.json"))), &board); err != nil {
@@ -223,20 +229,6 @@ func (p *prometheus) firing(t *testing.T) []string {
 		firing = append(firing, text)
 	}
 	return firing
-}
-
-// await asks until it is so.
-func (p *prometheus) await(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	look := time.NewTicker(100 * time.Millisecond)
-	defer look.Stop()
-	for late := time.After(2 * lab.Patience); !is(); {
-		select {
-		case <-look.C:
-		case <-late:
-			t.Fatalf("never came: %s; firing are %q", what, p.firing(t))
-		}
-	}
 }
 
 func read(t testing.TB, path string) string {
