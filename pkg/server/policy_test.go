@@ -330,3 +330,76 @@ func waitFor(t *testing.T, file, text string) {
 		runtime.Gosched()
 	}
 }
+
+// cutting cuts the hello of a client into records of size bytes, and each into segments
+// before and after its header.
+type cutting struct {
+	net.Conn
+	size int
+	done bool
+}
+
+func (c *cutting) Write(b []byte) (int, error) {
+	if c.done {
+		return c.Conn.Write(b)
+	}
+	c.done = true
+	const header = 5 // type, version and length (RFC 8446 §5.1)
+	for rest := b[header:]; len(rest) > 0; {
+		n := min(c.size, len(rest))
+		for _, part := range [][]byte{{b[0], b[1], b[2], byte(n >> 8), byte(n)}, rest[:n]} {
+			if _, err := c.Conn.Write(part); err != nil {
+				return 0, err
+			}
+		}
+		rest = rest[n:]
+	}
+	return len(b), nil
+}
+
+// TestPolicyOfCutHello cuts hellos for a host that demands certificates, and for one that
+// does not, wherever they can be cut: each is served as it deserves, whole or not.
+func TestPolicyOfCutHello(t *testing.T) {
+	d, m := newTicketed(t), newMembers(t)
+	ann := m.client(t, "ann")
+	const route = "[[routes]]\nhosts = [%q]\nmode = \"terminate\"\nbackends = [%q]\n"
+	r := start(t, nil, fmt.Sprintf(route+"[routes.tls]\nclient_ca = %q\n"+route+"[tls]\ncertificates = [{ cert = %q, key = %q }]\n",
+		"a.test", d.backend.Addr(), m.ca, "b.test", d.backend.Addr(), d.cert, d.key))
+	visit := func(cfg *tls.Config, size int) error {
+		raw, err := net.Dial("tcp", r.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.SetDeadline(time.Now().Add(lab.Patience))
+		c := tls.Client(&cutting{Conn: raw, size: size}, cfg)
+		defer c.Close()
+		if _, err := io.WriteString(c, "ping"); err != nil {
+			return err
+		}
+		_, err = io.ReadFull(c, make([]byte, 4))
+		return err
+	}
+	for _, size := range []int{1, 2, 3, 7, 40, 64, 100, 150, 500} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			t.Run(fmt.Sprintf("%d bytes, %s", size, tls.VersionName(version)), func(t *testing.T) {
+				open, known, unknown := d.ca.Client("b.test"), d.as(ann), d.ca.Client("a.test")
+				for _, cfg := range []*tls.Config{open, known, unknown} {
+					cfg.MinVersion, cfg.MaxVersion = version, version
+				}
+				if err := visit(open, size); err != nil {
+					t.Errorf("the open host: %v", err)
+				}
+				if err := visit(known, size); err != nil {
+					t.Errorf("with a certificate: %v", err)
+				}
+				want := "certificate required"
+				if version == tls.VersionTLS12 {
+					want = "handshake failure"
+				}
+				if err := visit(unknown, size); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("without a certificate: got %v, want %q", err, want)
+				}
+			})
+		}
+	}
+}
