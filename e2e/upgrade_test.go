@@ -3,8 +3,10 @@
 package e2e_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -98,4 +100,13 @@ func TestUpgrades(t *testing.T) {
 	}
 	syscall.Kill(pid, syscall.SIGTERM)
 	waitEnded(t, pid)
+}
+
+// exchangeRest expects what was sent before.
+func exchangeRest(t testing.TB, c net.Conn, want []byte) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("the echo of %d bytes: %v, or not what was sent", len(want), err)
+	}
 }

@@ -300,3 +300,21 @@ func (c *Checker) Status(id string) (Status, bool) {
 	}
 	return t.status, true
 }
+
+// Restore gives a target of which nothing is known yet what another checker knew of it,
+// such as that of the process before this one, and reports whether there is such a
+// target. Its next results count on from there. Nothing is reported.
+func (c *Checker) Restore(id string, s Status) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.targets[id]
+	if t == nil || t.status.State != Unknown || !t.status.LastProbe.IsZero() {
+		return false
+	}
+	t.status = s
+	t.reported = s.Observation.Agent
+	if s.Observation.Agent.Said == Down {
+		t.agentDown = s.Why
+	}
+	return true
+}

@@ -379,3 +379,48 @@ func TestReportMayBlockAndCallBack(t *testing.T) {
 		}
 	})
 }
+
+// TestRestore goes on with what another checker knew: a target that was down needs as many
+// passes as are left to come up, and one that was up falls as soon as it would have.
+func TestRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []health.Transition
+		c := health.NewChecker(func(tr health.Transition) { seen = append(seen, tr) }, health.CheckerOptions{})
+		options := health.Options{Interval: time.Second, Jitter: -1, Rise: 3, Fall: 3}
+		c.Update([]health.Target{
+			{ID: "rising", Prober: verdict{nil}, Options: options},
+			{ID: "falling", Prober: verdict{errors.New("broken")}, Options: options},
+		})
+		if !c.Restore("rising", health.Status{State: health.Down, Why: errors.New("was broken"), Passes: 1}) {
+			t.Error("a target was not restored")
+		}
+		c.Restore("falling", health.Status{State: health.Up, Failures: 2})
+		if c.Restore("rising", health.Status{State: health.Up}) || c.Restore("none", health.Status{}) {
+			t.Error("restored what is known already, or not there")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx) }()
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		if len(seen) != 1 || seen[0].ID != "falling" || seen[0].To != health.Down {
+			t.Errorf("behind one probe: got %+v, want the one that fell", seen)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(seen) != 2 || seen[1].ID != "rising" || seen[1].From != health.Down || seen[1].To != health.Up {
+			t.Errorf("behind two probes: got %+v, want the one that rose", seen)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// verdict is a prober that says the same each time.
+type verdict struct{ err error }
+
+func (v verdict) Probe(context.Context) (health.Observation, error) {
+	return health.Observation{}, v.err
+}

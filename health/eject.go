@@ -233,3 +233,47 @@ func (e *Ejector) deliver() {
 		e.report(ejection)
 	}
 }
+
+// EjectionState is what an ejector knows of a backend that is ejected, or was so lately
+// that the next time would be longer.
+type EjectionState struct {
+	Pool, ID string
+	Ejected  bool
+	Level    int       // how long it is: 1 is For, each more twice as long
+	Until    time.Time // the end of the ejection
+	Returned time.Time // the end of the one before
+}
+
+// States returns what is known of all such backends, in no order.
+func (e *Ejector) States() []EjectionState {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []EjectionState
+	for pool, p := range e.pools {
+		for id, b := range p.backends {
+			if out := b.out.Load(); out || b.level > 0 {
+				all = append(all, EjectionState{Pool: pool, ID: id, Ejected: out, Level: b.level, Until: b.until, Returned: b.returned})
+			}
+		}
+	}
+	return all
+}
+
+// Restore goes on with what another ejector knew of a backend, such as that of the
+// process before this one, and reports whether there is such a backend. An ejection is
+// not reported again, its end is.
+func (e *Ejector) Restore(s EjectionState) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b := e.backendLocked(s.Pool, s.ID)
+	if b == nil || b.out.Load() {
+		return false
+	}
+	b.level, b.until, b.returned = s.Level, s.Until, s.Returned
+	if s.Ejected {
+		b.out.Store(true)
+		e.ejected[b] = struct{}{}
+		signal(e.wake)
+	}
+	return true
+}

@@ -388,3 +388,28 @@ func BenchmarkEjectableOK(b *testing.B) {
 		}
 	})
 }
+
+// TestEjectorRestore goes on with an ejection of another ejector's: it lasts as long as it
+// would have, and the next one twice as long.
+func TestEjectorRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, stop := newEjecting(t, health.EjectOptions{Failures: 2, For: 10 * time.Second, Max: time.Hour, MaxEjected: 1}, "a", "b")
+		defer stop()
+		now := time.Now()
+		state := health.EjectionState{Pool: "p", ID: "a", Ejected: true, Level: 1, Until: now.Add(4 * time.Second)}
+		if !r.Restore(state) || r.Restore(state) {
+			t.Error("restored never, or twice")
+		}
+		if states := r.States(); len(states) != 1 || states[0] != state {
+			t.Errorf("got %+v, want %+v", states, state)
+		}
+		if !r.Backend("p", "a").Ejected() {
+			t.Error("it is not ejected")
+		}
+		time.Sleep(4*time.Second + time.Millisecond)
+		synctest.Wait()
+		if r.Backend("p", "a").Ejected() {
+			t.Error("its time is over, and it is ejected still")
+		}
+	})
+}

@@ -106,8 +106,9 @@ func House() map[string]Room {
 			Own:   []string{"internal/lab"},
 			Doors: []string{"github.com/letsencrypt/pebble/v2", "github.com/miekg/dns", "golang.org/x/crypto/ocsp"},
 		},
-		"internal/lab/load": {Own: []string{"internal/lab"}, Doors: []string{"golang.org/x/sys"}},
-		"e2e":               {},
+		"internal/lab/successor": {Own: []string{"pkg/upgrade"}},
+		"internal/lab/load":      {Own: []string{"internal/lab"}, Doors: []string{"golang.org/x/sys"}},
+		"e2e":                    {},
 	}
 }
 

@@ -77,6 +77,25 @@ func (t *Tickets) Succeed(secret []byte, every time.Duration, now time.Time) *Ti
 	return next
 }
 
+// Drawn returns the secret, if it was drawn here, for a process that goes on in this
+// one's place; else nil. See Continue.
+func (t *Tickets) Drawn() []byte {
+	if !t.random {
+		return nil
+	}
+	return slices.Clone(t.secret)
+}
+
+// Continue returns what follows t in a process that goes on in another's place, which had
+// drawn a secret: what clients were given by that one is accepted. It returns t if that
+// has a secret of its owner's.
+func (t *Tickets) Continue(drawn []byte) *Tickets {
+	if !t.random || len(drawn) != sha256.Size {
+		return t
+	}
+	return &Tickets{source: source{secret: slices.Clone(drawn), every: t.every}, random: true}
+}
+
 // extract is the first half of HKDF (RFC 5869 §2.2). It needs no salt, as the secret is
 // uniform.
 func extract(secret []byte) []byte {

@@ -274,3 +274,21 @@ func BenchmarkTicketKeys(b *testing.B) {
 		tickets.Keys(policy, now)
 	}
 }
+
+// TestTicketsContinue goes on with the secret that another process has drawn.
+func TestTicketsContinue(t *testing.T) {
+	now := time.Now()
+	policy := certs.NewTicketPolicy("a")
+	before := certs.NewTickets(nil, time.Hour)
+	after := certs.NewTickets(nil, time.Hour)
+	if got := after.Continue(before.Drawn()).Keys(policy, now); !slices.Equal(got, before.Keys(policy, now)) {
+		t.Error("the keys are others")
+	}
+	if got := after.Continue(nil); got != after {
+		t.Error("there was nothing to go on with, and it did")
+	}
+	owners := certs.NewTickets(make([]byte, 32), time.Hour)
+	if owners.Drawn() != nil || owners.Continue(before.Drawn()) != owners {
+		t.Error("a secret of the owner's is one that was drawn")
+	}
+}

@@ -1,6 +1,84 @@
 package server
 
-import "github.com/snicketlb/snicket/pkg/upgrade"
+import (
+	"time"
 
-// stateNow is what a new process is to know.
-func (s *Server) stateNow() *upgrade.State { return &upgrade.State{} }
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/registry"
+	"github.com/snicketlb/snicket/pkg/upgrade"
+)
+
+// stateNow is what a new process is to know of backends.
+func (s *Server) stateNow() *upgrade.State {
+	now := time.Now()
+	st := &upgrade.State{Ejections: s.ejector.States()}
+	for _, row := range s.registry.View().AllStatuses() {
+		st.Statuses = append(st.Statuses, *row)
+	}
+	s.checker.All(func(id string, c health.Status) bool {
+		if c.State == health.Unknown {
+			return true
+		}
+		check := upgrade.Check{
+			ID: id, State: c.State, Since: c.Since, Passes: c.Passes, Failures: c.Failures,
+			ALPN: c.Observation.ALPN, Agent: c.Observation.Agent,
+		}
+		if c.Why != nil {
+			check.Why = c.Why.Error()
+		}
+		st.Checks = append(st.Checks, check)
+		return true
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, pool := range s.plan.shared.pools {
+		for id, since := range pool.balancer.Ramps() {
+			st.Ramps = append(st.Ramps, upgrade.Ramp{Pool: name, ID: id, Since: now.Add(-since)})
+		}
+	}
+	st.Tickets = s.plan.shared.tickets.drawn()
+	return st
+}
+
+// restoreRows writes what the process before knew into the registry: behind the first
+// declaration, before anything is made of it.
+func (s *Server) restoreRows() {
+	if s.state == nil {
+		return
+	}
+	for _, row := range s.state.Statuses {
+		s.registry.Observe(row.Pool, row.ID, row.Probed)
+		s.registry.Eject(row.Pool, row.ID, row.Ejected)
+		if row.Wished != (registry.Wished{}) {
+			s.registry.Wish(row.Pool, row.ID, func(w *registry.Wished) { *w = row.Wished })
+		}
+	}
+}
+
+// restoreLocked has those who watch backends go on where the process before stood: once
+// they know the backends. The caller holds mu.
+func (s *Server) restoreLocked() {
+	if s.state == nil {
+		return
+	}
+	for _, c := range s.state.Checks {
+		known := health.Status{
+			State: c.State, Since: c.Since, Passes: c.Passes, Failures: c.Failures,
+			Observation: health.Observation{ALPN: c.ALPN, Agent: c.Agent},
+		}
+		if c.Why != "" {
+			known.Why = errorText(c.Why)
+		}
+		s.checker.Restore(c.ID, known)
+	}
+	for _, e := range s.state.Ejections {
+		s.ejector.Restore(e)
+	}
+	for _, r := range s.state.Ramps {
+		if pool := s.plan.shared.pools[r.Pool]; pool != nil {
+			pool.balancer.Ramp(r.ID, time.Since(r.Since))
+		}
+	}
+	s.plan.shared.tickets.resume(s.state.Tickets, time.Now())
+	s.state = nil
+}

@@ -95,10 +95,12 @@ func (s *Server) commit(r *prepared, seen gathered) (registry.Changes, accessTar
 	s.foundLocked(r.plan.config, seen.found)
 	s.learnLocked(hostNames(r.plan.config, s.found), seen.answers)
 	changes := s.registry.Declare(r.plan.config, backendRows(r.plan.config, s.names, s.found), time.Now())
+	s.restoreRows()
 	// What is new is there before the first session can be sent to it, and what
 	// is gone stays until none can be.
 	view := s.registry.View()
 	s.reconcileLocked(view, false)
+	s.restoreLocked()
 	r.change.Commit()
 	s.reconcileLocked(view, true)
 	r.plan.shared.closeFormer()

@@ -93,7 +93,7 @@ type Server struct {
 	draining bool   // by a signal
 	drained  uint64 // sessions that were drained before that; obey's until Run ends
 
-	state upgrade.State // of the process before; empty: there was none
+	state *upgrade.State // of the process before, until the first commit; nil: there was none
 
 	mu      sync.Mutex // guards the fields below
 	plan    *plan

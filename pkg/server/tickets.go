@@ -79,6 +79,22 @@ func (t *tickets) change(secret []byte, every time.Duration, now time.Time) {
 	t.renew(now)
 }
 
+// resume goes on with the secret that another process has drawn.
+func (t *tickets) resume(drawn []byte, now time.Time) {
+	t.mu.Lock()
+	t.schedule = t.schedule.Continue(drawn)
+	t.until = time.Time{}
+	t.mu.Unlock()
+	t.renew(now)
+}
+
+// drawn is the secret that this process has drawn; nil: it has one of its owner's.
+func (t *tickets) drawn() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.schedule.Drawn()
+}
+
 // serve gives the configurations of a terminator their keys, from now on. It must be
 // called with the time that t was made at.
 func (t *tickets) serve(p certs.TicketPolicy, of *proxy.Terminator, now time.Time) {

@@ -15,6 +15,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -34,6 +35,8 @@ const (
 	// mostFiles is what the kernel takes at a time (SCM_MAX_FD, unix(7)).
 	mostFiles = 253
 )
+
+var errEnded = errors.New("the other process has ended")
 
 // Silence is how long the other side may be silent while sessions stand still.
 const Silence = 2 * time.Second
@@ -141,7 +144,10 @@ func (c *Conn) send(kind Kind, v any, fds []int, within time.Duration) error {
 	if err == nil && n < len(b) {
 		_, err = c.c.Write(b[n:])
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+		return fmt.Errorf("%v: %w", kind, errEnded)
+	case err != nil:
 		return fmt.Errorf("%v: %w", kind, err)
 	}
 	return nil
@@ -198,12 +204,12 @@ func (c *Conn) take(n int) ([]byte, error) {
 			}
 		}
 		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
+			return nil, errEnded
 		case err != nil:
 			return nil, err
 		case flags&unix.MSG_CTRUNC != 0:
 			return nil, errors.New("descriptors were lost: the process has no room for them")
-		case m == 0:
-			return nil, errors.New("the other process has ended")
 		}
 		c.raw = append(c.raw, c.read[:m]...)
 	}

@@ -134,8 +134,9 @@ func (c *Conn) Sockets() (s Sockets, fds []int, err error) {
 func (c *Conn) SendState(s *State) error { return c.send(state, s, nil, Silence) }
 
 // State receives it.
-func (c *Conn) State() (s State, err error) {
-	_, err = c.receive(state, &s, Silence)
+func (c *Conn) State() (*State, error) {
+	s := new(State)
+	_, err := c.receive(state, s, Silence)
 	return s, err
 }
 

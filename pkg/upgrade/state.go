@@ -1,6 +1,36 @@
 package upgrade
 
-// State is what the old process knows and the new one goes on with.
+import (
+	"time"
+
+	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/registry"
+)
+
+// State is what the old process knows of backends and the new one goes on with, as far as
+// its configuration has them still.
 type State struct {
-	Tickets []byte // the secret of session tickets that it has drawn; nil: it has none
+	Statuses  []registry.Status // probes, ejections, operators' wishes
+	Checks    []Check
+	Ejections []health.EjectionState
+	Ramps     []Ramp
+	// Tickets is the secret of session tickets, if the process has drawn it.
+	Tickets []byte
+}
+
+// Check is how far a target is on its way up or down.
+type Check struct {
+	ID               string // the checker's
+	State            health.State
+	Since            time.Time
+	Why              string // it is down; empty: it is not
+	Passes, Failures int
+	ALPN             string
+	Agent            health.AgentReport
+}
+
+// Ramp is a slow start.
+type Ramp struct {
+	Pool, ID string
+	Since    time.Time // when it began
 }
