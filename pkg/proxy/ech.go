@@ -30,7 +30,7 @@ func (t *terminal) Inner(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	moved := name != s.sni || joinALPN(hello.SupportedProtos) != s.print.alpn
 	if moved {
 		s.leaveRoute()
-		s.sni = name
+		s.sni, t.offers = name, append(offered{}, hello.SupportedProtos...)
 		t.inner = s.findInner(hello.SupportedProtos)
 	}
 	if t.inner == OK {

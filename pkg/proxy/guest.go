@@ -69,7 +69,9 @@ func newGuest(s *session, by server, cancel context.CancelFunc, prefix []byte) *
 		g.idle, g.handshake = s.listener.Idle, s.listener.Handshake
 		return g
 	}
-	g.offers = strings.Split(s.print.alpn, ",")
+	if g.offers = t.offers; g.offers == nil {
+		g.offers = strings.Split(s.print.alpn, ",")
+	}
 	state := t.near.ConnectionState()
 	g.caller.alpn, g.caller.tls, g.client.TLS = t.alpn, t.secured(&state), &state
 	g.conn.Conn, g.tls = t.near, &t.client

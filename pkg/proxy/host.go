@@ -10,14 +10,15 @@ import (
 // this package has given to its route's Site: whether a hello of that client for that
 // name would have taken the same route. Browsers send requests for every host that a
 // certificate covers over one connection (RFC 9113 §9.1.1); what one route demands,
-// such as a client certificate, must not be got around by the connection of another.
+// such as a client certificate, must not be got around by the connection of another, nor
+// by one from before the host was given to it.
 // host is as of sni.CheckName. It is what [web.SiteOptions] calls Owns.
 func Owns(c *web.Client, host string) bool {
 	g := c.Conn.(*guestConn).g
 	if g.plain {
 		return SiteFor(c, host) != nil
 	}
-	if host == g.caller.sni {
+	if g.sorry && host == g.caller.sni { // whoever has the host now, none of its backends is asked
 		return true
 	}
 	table, listener := g.p.table(g.socks)

@@ -38,6 +38,7 @@ type terminal struct {
 	next   *terminal            // in the queue of handshakes that can go on
 	queued bool                 // in that queue
 	looked bool                 // at the hello that is served
+	offers offered              // of that one's ALPN, if it lay within another; nil: none, or none was
 	inner  Outcome              // why that is refused
 	at     time.Duration        // what the timer is set to
 	hard   bool                 // both sides are to be reset

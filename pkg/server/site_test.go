@@ -338,3 +338,28 @@ backends = ["10.0.0.1:443"]
 		}
 	}
 }
+
+// TestSiteLosesHost gives a host of a route to another one, which demands certificates: a
+// connection from before brings requests for what the first one has still, and no others.
+func TestSiteLosesHost(t *testing.T) {
+	lab.Leaks(t)
+	a, clients := lab.NewAuthority(t, "test"), lab.NewAuthority(t, "clients")
+	cert, key := a.WriteServer(t, "a.test", "b.test")
+	backend := web(t, nil)
+	const route = "[[routes]]\nname = %q\nhosts = [%s]\nmode = \"terminate\"\nbackends = [%q]\n[routes.tls]\n%s\n[routes.http]\n"
+	shared := fmt.Sprintf("[tls]\ncertificates = [{ cert = %q, key = %q }]\n", cert, key)
+	r := start(t, nil, fmt.Sprintf(route, "one", `"a.test", "b.test"`, backend, "")+shared)
+	c, from := r.speaks(a, "b.test")
+	check := func(host string, want int) {
+		t.Helper()
+		if res, _ := asks(t, c, from, host); res.StatusCode != want {
+			t.Errorf("%s: got %s, want %d", host, res.Status, want)
+		}
+	}
+	check("b.test", http.StatusOK)
+	check("a.test", http.StatusOK)
+	r.reload(1, fmt.Sprintf(route, "one", `"a.test"`, backend, "")+
+		fmt.Sprintf(route, "two", `"b.test"`, backend, fmt.Sprintf("client_ca = %q", clients.WriteCA(t)))+shared)
+	check("a.test", http.StatusOK)
+	check("b.test", http.StatusMisdirectedRequest)
+}
