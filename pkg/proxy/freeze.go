@@ -201,6 +201,8 @@ func (w *worker) depart() {
 		s.outcome = Moved
 		s.finish()
 	}
+	// Those in HTTP finish the requests under way, and come again.
+	w.windDown(func(*session) bool { return true })
 }
 
 // movable reports whether another process can take the session over. One that dials does

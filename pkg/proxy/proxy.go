@@ -187,6 +187,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.closeListeners()
 	p.disinherit()
 	p.draining.Store(true)
+	for _, w := range p.workers {
+		w.l.Post(func() { w.ending = true })
+	}
 	p.endAll()
 	p.barrier()
 	p.offloaded.Wait()

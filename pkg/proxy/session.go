@@ -388,6 +388,9 @@ func (s *session) kill(o Outcome) {
 		s.term.expelled(o, "")
 		return
 	}
+	if o == Drained && s.phase == terminated && !s.w.ending && s.term.dismiss() {
+		return
+	}
 	decided := s.phase == inCut || s.phase == inLinger || s.phase == terminated && s.term.decided()
 	if !decided {
 		s.outcome, s.endedBy = o, BySnicket

@@ -26,6 +26,7 @@ type worker struct {
 
 	acceptors []*acceptor
 	full      bool   // noted in Proxy.stopped
+	ending    bool   // nobody is waited for
 	frost     *frost // nil: it is not frozen
 
 	sessions store
@@ -75,13 +76,18 @@ func (w *worker) get() *session {
 	s.w = w
 	s.id = w.id
 	w.id++
-	if n := len(w.openings); n > 0 {
-		s.opening = w.openings[n-1]
-		w.openings = w.openings[:n-1]
-	} else {
-		s.opening = new(opening)
-	}
+	s.opening = w.takeOpening()
 	return s
+}
+
+func (w *worker) takeOpening() *opening {
+	n := len(w.openings)
+	if n == 0 {
+		return new(opening)
+	}
+	o := w.openings[n-1]
+	w.openings = w.openings[:n-1]
+	return o
 }
 
 // giveOpening takes the opening off a session, if it has one still, with what is
