@@ -20,7 +20,8 @@ type Rule struct {
 	// slash at the end and letter case make no difference.
 	Path string
 
-	// Methods are in upper case, as requests write them; none means all.
+	// Methods are in upper case, as requests write them; none means all. Letter case
+	// makes no difference here either: to many a framework "delete" is DELETE.
 	Methods []string
 }
 
@@ -83,7 +84,7 @@ func (r *rules) denies(method string, u *url.URL) bool {
 	var candidates []*pattern
 	for i := range r.deny {
 		d := &r.deny[i]
-		if len(d.methods) > 0 && !slices.Contains(d.methods, method) {
+		if len(d.methods) > 0 && !slices.ContainsFunc(d.methods, func(m string) bool { return strings.EqualFold(m, method) }) {
 			continue
 		}
 		if d.any {

@@ -37,6 +37,9 @@ func TestDeny(t *testing.T) {
 	}{
 		{"GET", "/", false},
 		{"GET", "/administrator", false},
+		{"delete", "/", true},
+		{"pUt", "/v1/x/secret", true},
+		{"post", "/v1/x/secret", false},
 		{"GET", "/x/admin", false},
 		{"GET", "/admin", true},
 		{"GET", "/admin/", true},
