@@ -55,14 +55,16 @@ func (o *once) Close() error {
 // attempt.
 type download struct {
 	io.ReadCloser
-	a   *attempt
-	err error // why it was cut short, by the backend's fault
+	a      *attempt
+	err    error // why it was cut short, by the backend's fault
+	closed atomic.Bool
 }
 
 // download returns the body of res. That of an upgraded connection can be written
 // to.
 func (a *attempt) download(res *http.Response) io.ReadCloser {
 	d := &download{ReadCloser: res.Body, a: a}
+	a.x.answer = d
 	if w, ok := res.Body.(io.ReadWriteCloser); ok && res.StatusCode == http.StatusSwitchingProtocols {
 		a.x.upgraded = true
 		return &tunnel{download: d, w: w}
@@ -85,6 +87,9 @@ func (d *download) Read(b []byte) (int, error) {
 
 // Close gives the connection back.
 func (d *download) Close() error {
+	if d.closed.Swap(true) {
+		return nil
+	}
 	err := d.ReadCloser.Close()
 	d.a.release(d.err)
 	return err

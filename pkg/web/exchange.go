@@ -23,12 +23,16 @@ type exchange struct {
 	cancel context.CancelCauseFunc
 	body   *upload // nil: none
 
-	upgraded bool // the answer was 101
+	upgraded bool      // the answer was 101
+	answer   *download // what is being passed on; nil: nothing yet
 
-	base    time.Time
-	last    atomic.Int64 // when a byte came or went, since base
-	idle    *time.Timer
-	waiting *time.Timer // for the answer to begin
+	base time.Time
+	last atomic.Int64 // when a byte came or went, since base
+	idle *time.Timer
+
+	mu      sync.Mutex          // guards the fields below
+	out     http.ResponseWriter // nil once the handler is done with it
+	waiting *time.Timer         // for the answer to begin; nil once it has, or nobody waits for it
 }
 
 // begin starts what watches over the exchange. The caller ends it.
@@ -39,9 +43,7 @@ func (x *exchange) begin() {
 	}
 	if d := x.site.o.ResponseTimeout; d > 0 {
 		x.waiting = time.AfterFunc(d, func() { x.cancel(ErrResponseTimeout) })
-		if x.body != nil {
-			x.waiting.Stop() // until the body is sent
-		}
+		x.waiting.Stop() // until a backend has the request
 	}
 }
 
@@ -51,14 +53,18 @@ func (x *exchange) end() {
 	}
 	x.answered()
 	x.cancel(context.Canceled)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.out = nil
 }
 
 // stamp notes that a byte came or went.
 func (x *exchange) stamp() { x.last.Store(int64(time.Since(x.base))) }
 
 // look ends the exchange if it has been idle for too long. Its connection goes with
-// it, but for HTTP/2, where others are on it: one of HTTP/1.1 that stands in the
-// middle of a message can carry nothing more, and may be what is waited for.
+// it, but for HTTP/2, where others are on it and its stream is reset: one of HTTP/1.1
+// that stands in the middle of a message can carry nothing more. Either may be what is
+// waited for, by a client that takes no byte.
 func (x *exchange) look() {
 	if left := x.site.o.Idle - (time.Since(x.base) - time.Duration(x.last.Load())); left > 0 {
 		x.idle.Reset(left)
@@ -68,20 +74,41 @@ func (x *exchange) look() {
 	x.cancel(ErrIdle)
 	if !x.visit.h2() {
 		x.visit.client.Conn.Close()
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.out != nil {
+		_ = http.NewResponseController(x.out).SetWriteDeadline(time.Unix(1, 0)) // an error: it is over
 	}
 }
 
-// sent says that the backend has all of the request: its answer is awaited now.
+// sent says that the backend has all of the request: its answer is awaited now, if it
+// has not begun before.
 func (x *exchange) sent() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if x.waiting != nil {
 		x.waiting.Reset(x.site.o.ResponseTimeout)
 	}
 }
 
-// answered says that the answer has begun, or is not awaited any more.
-func (x *exchange) answered() {
+// unsent says that the backend will not answer, and another may be asked.
+func (x *exchange) unsent() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if x.waiting != nil {
 		x.waiting.Stop()
+	}
+}
+
+// answered says that the answer has begun, or is not awaited any more.
+func (x *exchange) answered() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.waiting != nil {
+		x.waiting.Stop()
+		x.waiting = nil
 	}
 }
 
@@ -141,7 +168,7 @@ func (a *attempt) do(r *http.Request) (*http.Response, error) {
 	if err == nil {
 		return res, nil
 	}
-	a.x.answered()
+	a.x.unsent()
 	if cause := context.Cause(a.x.ctx); cause != nil {
 		err = cause
 	}
@@ -171,6 +198,8 @@ func (a *attempt) send(r *http.Request, anew bool) (res *http.Response, stale bo
 	if x.body != nil {
 		r = r.WithContext(r.Context())
 		r.Body = &once{ReadCloser: r.Body}
+	} else {
+		x.sent()
 	}
 	read, written := k.meter.read.Load(), k.meter.written.Load()
 	a.wrote.Store(false)

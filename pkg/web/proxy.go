@@ -19,7 +19,7 @@ const hstsField = "Strict-Transport-Security"
 // pass sends a request to a backend, and its answer to the client.
 func (s *Site) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
-	x := &exchange{site: s, pool: s.o.Pool, visit: v, in: r, ctx: ctx, cancel: cancel}
+	x := &exchange{site: s, pool: s.o.Pool, visit: v, in: r, ctx: ctx, cancel: cancel, out: w}
 	r = r.WithContext(ctx)
 	if r.ContentLength != 0 {
 		x.body = &upload{ReadCloser: r.Body, x: x}
@@ -44,6 +44,9 @@ func (s *Site) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 // read to its end an HTTP/1.1 connection must not come to a next request: net/http
 // would wait for the rest without end, or take for a request what comes later.
 func (x *exchange) finish() {
+	if x.answer != nil {
+		x.answer.Close() // httputil leaves open a switch of protocols that nobody asked for
+	}
 	x.end()
 	if x.body != nil && !x.body.whole.Load() && !x.visit.h2() && !x.upgraded {
 		x.visit.conn.deafen()
