@@ -11,6 +11,8 @@ import (
 func unfit(c *Client, r *http.Request) (host string, status int) {
 	host, ok := hostOf(c, r)
 	switch {
+	case !wellFormed(r):
+		return host, http.StatusBadRequest
 	case r.Method == "PRI": // the preface of HTTP/2, which net/http lets through in HTTP/1.1
 		return host, http.StatusBadRequest
 	case r.URL.Opaque != "": // "x:y", which net/http would pass on as it is
@@ -21,6 +23,18 @@ func unfit(c *Client, r *http.Request) (host string, status int) {
 		return host, http.StatusBadRequest
 	}
 	return host, 0
+}
+
+// wellFormed reports whether a request can be written in HTTP/1.1 as what it is. That
+// of HTTP/2 comes in fields, in which net/http lets blanks through; a Trailer field may
+// name anything.
+func wellFormed(r *http.Request) bool {
+	for name := range r.Trailer {
+		if !isToken(name) {
+			return false
+		}
+	}
+	return isToken(r.Method) && !strings.Contains(r.URL.RawQuery, " ")
 }
 
 // hostOf returns the host that a request is for, as [SiteOptions].Owns wants it; ok

@@ -52,6 +52,7 @@ func TestSmuggling(t *testing.T) {
 		{"bad version", "GET / HTTP/1.17\r\n" + host + "\r\n", 400},
 		{"HTTP/0.9", "GET /\r\n\r\n", 400},
 		{"h2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400},
+		{"blank in a trailer's name", "POST / HTTP/1.1\r\n" + host + "Trailer: a b\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
 		{"bad method", "G@T / HTTP/1.1\r\n" + host + "\r\n", 400},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
