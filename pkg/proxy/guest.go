@@ -32,6 +32,7 @@ type guest struct {
 	handshake time.Duration
 	tls       *terminate.Conn // under the client's TLS; nil: plain
 	cancel    context.CancelFunc
+	cut       context.CancelFunc // ends its requests at once
 	socks     *sockets
 	offers    offered // of the hello; nil on an http listener
 	plain     bool    // of an http listener
@@ -60,8 +61,10 @@ func newGuest(s *session, by server, cancel context.CancelFunc, prefix []byte) *
 		g.conn.counts = s.route.Counts.of(s.w.index)
 	}
 	g.conn.stamp()
+	life, cut := context.WithCancel(context.Background()) // ends with the goroutine
+	g.cut = cut
 	g.client = web.Client{
-		Conn: &g.conn, Addr: g.caller.client, Local: g.caller.local, ID: s.id.String(), SNI: s.sni,
+		Conn: &g.conn, Context: life, Addr: g.caller.client, Local: g.caller.local, ID: s.id.String(), SNI: s.sni,
 		Picked: g.picked.Store,
 	}
 	if t.near == nil {
@@ -115,6 +118,7 @@ func (g *guest) abort() {
 	if g.transport != nil {
 		resetConn(g.transport)
 	}
+	g.cut()
 }
 
 // resetConn closes a connection so that its peer sees a reset.

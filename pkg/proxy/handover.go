@@ -108,6 +108,7 @@ func (t *terminal) siteExpired(now time.Duration) {
 // serve is the goroutine of a guest.
 func (g *guest) serve(ctx context.Context, fd int, timeouts *Timeouts) {
 	defer g.cancel()
+	defer g.cut()
 	defer func() {
 		if v := recover(); v != nil { // of one session; all others go on
 			g.failed = fmt.Errorf("panic: %v", v)

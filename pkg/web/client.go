@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/netip"
@@ -14,6 +15,11 @@ type Client struct {
 	// connection owns it and closes it. If it has a CloseWrite, an upgraded
 	// connection (WebSocket) ends its two directions one by one.
 	Conn net.Conn
+
+	// Context is done when the connection has been cut from outside: requests under way
+	// end at once. Closing Conn alone does not tell of it while nobody reads from the
+	// client, as when a backend takes no more of an upload. Nil: that never happens.
+	Context context.Context
 
 	// TLS is what the handshake agreed on, and nil on a listener of plain HTTP.
 	// NegotiatedProtocol "h2" means HTTP/2; all else is HTTP/1.1.

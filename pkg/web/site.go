@@ -61,7 +61,7 @@ func NewSite(o SiteOptions) *Site {
 // When ctx is done no further request is taken: those under way are finished, the
 // client is told (Connection: close, GOAWAY), and an idle connection is closed; an
 // upgraded one lasts until either side ends it. Whoever closes c.Conn meanwhile
-// ends everything at once.
+// and ends c.Context ends everything at once.
 func (s *Site) Serve(ctx context.Context, c *Client) Result {
 	v := newVisit(c, s.answer)
 	return v.serve(ctx, limits{

@@ -89,6 +89,9 @@ func (v *visit) serve(ctx context.Context, l limits) Result {
 		ReadHeaderTimeout: l.header, IdleTimeout: l.keepalive, MaxHeaderBytes: l.maxHeader,
 		ErrorLog: slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
 	}
+	if v.client.Context != nil {
+		v.server.BaseContext = func(net.Listener) context.Context { return v.client.Context }
+	}
 	var p http.Protocols
 	if v.h2() {
 		p.SetUnencryptedHTTP2(true)
