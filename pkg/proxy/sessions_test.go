@@ -122,8 +122,12 @@ func TestSessionViewOfHTTP(t *testing.T) {
 	c := h.dial()
 	from := bufio.NewReader(c)
 	get(t, c, from, "GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n")
-	v := h.seen(proxy.SessionFilter{})[c.LocalAddr().String()]
-	if v.Phase != proxy.PhaseRelay || v.Listener != "http" || v.BytesIn == 0 || v.BytesOut == 0 || v.Idle > v.Age {
+	var v proxy.SessionView
+	eventually(t, "the answer is counted", func() bool { // by a goroutine, once the client has it
+		v = h.seen(proxy.SessionFilter{})[c.LocalAddr().String()]
+		return v.BytesOut > 0
+	})
+	if v.Phase != proxy.PhaseRelay || v.Listener != "http" || v.BytesIn == 0 || v.Idle > v.Age {
 		t.Errorf("%+v", v)
 	}
 	if killed, err := h.p.Kill(t.Context(), v.ID); !killed || err != nil {
