@@ -103,11 +103,11 @@ func TestACME(t *testing.T) {
 // under them: none fails, and each new certificate is met.
 func TestACMERenewal(t *testing.T) {
 	const (
-		every    = 4 * time.Second
+		every    = time.Second
 		renewals = 3
 		clients  = 4
 	)
-	ca := pebble.Start(t, pebble.Options{Validity: 5 * every})
+	ca := pebble.Start(t, pebble.Options{RenewAtOnce: true})
 	echo := lab.Serve(t, lab.Echo(), lab.Options{})
 	o := server.Options{}
 	o.RenewEvery(every)

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,11 +32,12 @@ import (
 
 // Options of an Authority; the zero Options suffice.
 type Options struct {
-	// Validity of the certificates it issues, in whole seconds; 0 for five years.
-	Validity time.Duration
 	// Accounts are the external accounts, by key id, with their keys in base64url. If there are any, every new
 	// account must be bound to one.
 	Accounts map[string]string
+	// RenewAtOnce has it ask for the renewal of every certificate that it has issued (ARI,
+	// RFC 9773), however long that is valid: clients renew each at their next look.
+	RenewAtOnce bool
 	// OCSP has its certificates name a responder, which says that all of them are good.
 	OCSP bool
 }
@@ -48,6 +50,7 @@ type Authority struct {
 	ca        *ca.CAImpl
 	tls, http *forwarder
 
+	renew            bool
 	down, limited    atomic.Bool
 	orders, accounts atomic.Int64
 	refused          atomic.Int64
@@ -59,7 +62,7 @@ type Authority struct {
 func Start(t testing.TB, o Options) *Authority {
 	t.Helper()
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1") // else each validation waits some random seconds
-	a := &Authority{t: t, transport: lab.NewAuthority(t, "directory"), tls: forward(t), http: forward(t)}
+	a := &Authority{t: t, transport: lab.NewAuthority(t, "directory"), tls: forward(t), http: forward(t), renew: o.RenewAtOnce}
 	quiet := log.New(io.Discard, "", 0)
 	store := db.NewMemoryStore()
 	for id, key := range o.Accounts {
@@ -72,7 +75,7 @@ func Start(t testing.TB, o Options) *Authority {
 		responder, keys = a.respond(), "rsa" // whose keys alone Pebble gives out
 	}
 	a.ca = ca.New(quiet, store, responder, keys, 0, 1, map[string]ca.Profile{
-		"default": {Description: "the one", ValidityPeriod: uint64(o.Validity.Seconds())},
+		"default": {Description: "the one"},
 	})
 	validator := va.New(quiet, a.http.port(), a.tls.port(), false, resolver(t), store)
 	front := wfe.New(quiet, store, validator, a.ca, []string{"pebble.test"}, false, len(o.Accounts) > 0, 0, 0)
@@ -144,7 +147,8 @@ func (a *Authority) Refused() int { return int(a.refused.Load()) }
 // Requests is how many HTTP requests it was sent, of any kind.
 func (a *Authority) Requests() int { return int(a.requests.Load()) }
 
-// watched counts what it takes, and limits orders in front of Pebble, which has no limits, as RFC 8555 §6.6 says.
+// watched counts what it takes, limits orders in front of Pebble, which has no limits, as RFC 8555 §6.6 says, and
+// answers when to renew.
 func (a *Authority) watched(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.requests.Add(1)
@@ -156,6 +160,14 @@ func (a *Authority) watched(h http.Handler) http.Handler {
 			_ = json.NewEncoder(w).Encode(map[string]any{
 				"type": "urn:ietf:params:acme:error:rateLimited", "status": http.StatusTooManyRequests,
 				"detail": "too many new orders recently",
+			})
+			return
+		}
+		if a.renew && strings.Contains(r.URL.Path, "/renewalInfo/") {
+			w.Header().Set("Content-Type", "application/json")
+			now := time.Now().UTC()
+			_ = json.NewEncoder(w).Encode(map[string]any{
+				"suggestedWindow": map[string]time.Time{"start": now.Add(-2 * time.Hour), "end": now.Add(-time.Hour)},
 			})
 			return
 		}

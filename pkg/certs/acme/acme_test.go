@@ -97,11 +97,10 @@ func TestIssue(t *testing.T) {
 // TestRenew holds that certificates are renewed, each with a key of its own, and that
 // the new one is delivered without a moment in which there is none.
 func TestRenew(t *testing.T) {
-	const every = 4 * time.Second // renewed when less than five times that is left
-	ca := pebble.Start(t, pebble.Options{Validity: 5 * every})
+	ca := pebble.Start(t, pebble.Options{RenewAtOnce: true})
 	b := newBox()
 	o := options(ca, t.TempDir(), b)
-	o.CheckEvery = every
+	o.CheckEvery = time.Second
 	gap := false
 	o.Deliver = func(all []*certs.Certificate) {
 		gap = gap || b.find("a.test") != nil && len(all) == 0
