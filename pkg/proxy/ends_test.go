@@ -179,18 +179,50 @@ func TestFinTimeout(t *testing.T) {
 // TestFinCountsSilence is an answer that trickles for much longer than fin: any
 // byte restarts the clock, so it completes.
 func TestFinCountsSilence(t *testing.T) {
-	const pieces = 20
-	srv := lab.Serve(t, lab.Slow(100*pieces, 1000), lab.Options{}) // 100 bytes each 100 ms
+	const pieces, piece = 20, 100
+	gaps := make(chan time.Duration, 1) // the longest between two pieces, of each answer
+	srv := lab.Serve(t, func(c *lab.Conn) {
+		if _, err := io.Copy(io.Discard, c); err != nil {
+			return
+		}
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		longest, before := time.Duration(0), time.Now()
+		for range pieces {
+			<-tick.C
+			_, err := c.Write(make([]byte, piece))
+			longest = max(longest, time.Since(before))
+			if err != nil {
+				break
+			}
+			before = time.Now()
+		}
+		c.CloseWrite()
+		gaps <- longest
+	}, lab.Options{})
 	r := route("a.test", srv.Addr())
 	r.Fin = 500 * time.Millisecond
 	h := start(t, state(t, r))
-	c := h.hello("a.test")
-	_ = c.CloseWrite()
-	if b := readAll(t, c); len(b) != 100*pieces {
-		t.Errorf("%d bytes of answer, want %d", len(b), 100*pieces)
-	}
-	if rec := h.want(proxy.OK); rec.Duration < 3*r.Fin {
-		t.Errorf("the answer took %v, too little to say anything about a fin of %v", rec.Duration, r.Fin)
+	for late := time.After(lab.Patience); ; {
+		c := h.hello("a.test")
+		_ = c.CloseWrite()
+		n, err := io.Copy(io.Discard, c)
+		rec := h.record()
+		if gap := <-gaps; gap >= r.Fin { // the machine stood still: that was no trickle
+			select {
+			case <-late:
+				t.Fatalf("no answer without a pause of %v", r.Fin)
+			default:
+				continue
+			}
+		}
+		if n != pieces*piece || err != nil || rec.Outcome != proxy.OK {
+			t.Errorf("%d bytes of answer, %v, outcome %v; want %d, and ok", n, err, rec.Outcome, pieces*piece)
+		}
+		if rec.Duration < 3*r.Fin {
+			t.Errorf("the answer took %v, too little to say anything about a fin of %v", rec.Duration, r.Fin)
+		}
+		return
 	}
 }
 
