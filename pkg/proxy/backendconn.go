@@ -25,7 +25,8 @@ import (
 // the pool speaks TLS, proto what the backend chose. It is what [web.PoolOptions] calls
 // Dial.
 //
-// The connection is closed when the backend leaves its pool or goes down, as sessions
+// A backend that is reached by other settings than p's gives a [web.Single]. The
+// connection is closed when the backend leaves its pool or goes down, as sessions
 // are; see [Proxy.EndBackend].
 func (p *Pool) Dial(ctx context.Context, b *balancer.Backend, c *web.Client, alpn []string) (conn net.Conn, proto string, err error) {
 	g := c.Conn.(*guestConn).g
@@ -46,6 +47,11 @@ func (p *Pool) Dial(ctx context.Context, b *balancer.Backend, c *web.Client, alp
 	switch {
 	case err == nil:
 		reached(b, nil)
+		if via.TLS != p.TLS || via.ProxyProtocol != p.ProxyProtocol {
+			// Between two configurations: it may tell of a client what the Site, which
+			// has it serve all, knows nothing of.
+			conn = web.Single{Conn: conn}
+		}
 		return conn, proto, nil
 	case ctx.Err() != nil: // nobody waits for it any more
 		return nil, "", err

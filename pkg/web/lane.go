@@ -150,10 +150,11 @@ type dial struct {
 
 // link is one connection to a backend.
 type link struct {
-	lane  *lane
-	cc    *http.ClientConn
-	meter *meter
-	h2    bool
+	lane   *lane
+	cc     *http.ClientConn
+	meter  *meter
+	h2     bool
+	single bool // for one request alone
 
 	keep time.Duration // how long it may be idle; of HTTP/1.1: whose request it has sets it
 
@@ -285,7 +286,11 @@ func (l *lane) connect(ctx context.Context, c *Client) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &link{lane: l, meter: &meter{Conn: raw}, h2: proto == "h2", keep: keepIdle}
+	single, once := raw.(Single)
+	if once {
+		raw = single.Conn
+	}
+	k := &link{lane: l, meter: &meter{Conn: raw}, h2: proto == "h2", single: once, keep: keepIdle}
 	t := p.http1
 	if k.h2 {
 		t = p.http2
@@ -304,7 +309,7 @@ func (l *lane) connect(ctx context.Context, c *Client) (*link, error) {
 	defer l.mu.Unlock()
 	l.plain = !k.h2
 	k.uses = 1
-	if k.h2 && !l.closed {
+	if k.h2 && !l.closed && !k.single {
 		l.multi = append(l.multi, k)
 	}
 	return k, nil
@@ -322,7 +327,7 @@ func without(links []*link, k *link) []*link {
 // put takes back a connection whose request is over. One that has failed is not
 // used again.
 func (l *lane) put(k *link, failed bool) {
-	usable := !failed && k.cc.Err() == nil && (k.h2 || k.cc.Available() > 0)
+	usable := !failed && !k.single && k.cc.Err() == nil && (k.h2 || k.cc.Available() > 0)
 	l.mu.Lock()
 	k.uses--
 	k.until = time.Now().Add(k.keep)

@@ -35,7 +35,7 @@ type PoolOptions struct {
 	// Dial connects to b for a request of c, TLS handshake and PROXY header
 	// included; with TLS it offers alpn and returns what was agreed on. It keeps to
 	// its own timeouts and to ctx. Connections of a shared Pool serve other clients
-	// too. An error that wraps [ErrLocal] is not held against b.
+	// too, but for a [Single]. An error that wraps [ErrLocal] is not held against b.
 	Dial func(ctx context.Context, b *balancer.Backend, c *Client, alpn []string) (conn net.Conn, proto string, err error)
 
 	// ALPN is what to offer: h2 and http/1.1 with TLS, nothing without.
@@ -55,6 +55,10 @@ type PoolOptions struct {
 	// goroutine. May be nil.
 	Failed func(b *balancer.Backend, err error)
 }
+
+// A Single is a connection to a backend that serves the one request it was dialled for:
+// it is not what others of the Pool would expect.
+type Single struct{ net.Conn }
 
 // A Pool sends requests to backends and keeps the connections to them alive. It may
 // be used from any goroutine.
