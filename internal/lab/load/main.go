@@ -3,6 +3,8 @@
 //
 //	load serve  -listen ADDR [-kind echo|mute|announce] [-name NAME]
 //	load hold   -target ADDR -sni NAME -n N            open N echo sessions, prove each, hold them until stdin ends
+//	load streams -target ADDR -sni NAME -n N -rate R   open N echo sessions, R random messages a second in all, until
+//	                                                   stdin ends; "pause D" is how long the slowest took to come back
 //	load hellos -target ADDR -n N [-from IP]           open N connections that each send half a hello and wait
 //	load calls  -target ADDR -sni NAME -rate R -for D [-from IP] [-proxy IP] [-tls] [-ca FILE]
 //	                                                   open R sessions a second for D, one exchange of bytes each
@@ -28,7 +30,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fatal("usage: load serve|hold|hellos|calls ...")
+		fatal("usage: load serve|hold|streams|hellos|calls ...")
 	}
 	f := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	o := options{}
@@ -54,6 +56,8 @@ func main() {
 		err = serve(o)
 	case "hold":
 		err = hold(o)
+	case "streams":
+		err = streams(o)
 	case "hellos":
 		hellos(o)
 	case "calls":
