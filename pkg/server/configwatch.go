@@ -38,7 +38,7 @@ func (s *Server) watchConfig(ctx context.Context) error {
 				said = err.Error()
 				s.log.Warn("configuration is looked at from time to time, as it cannot be watched", slog.String("every", configEvery.String()), slog.Any("why", err))
 			}
-			if seen.news(s.path, running, changed) {
+			if seen.news(s.path, running, changed, s.reloads.failure.Load() != nil) {
 				s.log.Info("configuration has changed")
 				_ = s.Reload(ctx) // logged
 				continue
@@ -65,16 +65,17 @@ type configLook struct {
 }
 
 // news reports whether the files in path hold another configuration than the one that
-// runs, which was not seen before. Unless they have changed they are only looked at
+// runs, which was not seen before; after a reload that failed also the one that runs,
+// which puts an end to the failure. Unless they have changed they are only looked at
 // from outside.
-func (l *configLook) news(path string, running *config.Config, changed bool) bool {
+func (l *configLook) news(path string, running *config.Config, changed, failed bool) bool {
 	stamps := stampsOf(append(slices.Clone(running.Sources), l.sources...))
 	if !changed && maps.Equal(stamps, l.stamps) {
 		return false
 	}
 	c, _ := config.Load(path)
 	l.sources, l.stamps = c.Sources, stamps
-	known := c.Digest == running.Digest || c.Digest == l.tried
+	known := c.Digest == l.tried || c.Digest == running.Digest && !failed
 	l.tried = c.Digest
 	return !known
 }

@@ -49,10 +49,16 @@ func TestConfigIsWatched(t *testing.T) {
 		t.Errorf("got told %d times what is wrong with the same text, want once", n)
 	}
 
+	// A mistake that is taken back is over, although nothing is new.
+	write(o.path, watched+preamble+"nonsense")
+	o.log.wait(t, `msg="reload failed"`, 2)
+	write(o.path, watched+preamble+route("a")+route("d"))
+	o.log.wait(t, `msg="reload done" generation=6 changes=none`, 1)
+
 	write(o.path, preamble+route("a"))
-	o.log.wait(t, `msg="reload done" generation=6`, 1)
+	o.log.wait(t, `msg="reload done" generation=7`, 1)
 	write(o.path, preamble+route("e"))
-	if done := must(o.Reload(t.Context())); done.Generation != 7 {
-		t.Errorf("got generation %d by a reload, want 7: nothing is watched any more", done.Generation)
+	if done := must(o.Reload(t.Context())); done.Generation != 8 {
+		t.Errorf("got generation %d by a reload, want 8: nothing is watched any more", done.Generation)
 	}
 }
