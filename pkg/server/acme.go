@@ -88,13 +88,12 @@ func (b *builder) acme() {
 	p.hosts = slices.Compact(p.hosts)
 	c := b.config.ACME
 	p.settings = acmeSettings{
-		config: c, roots: b.secrets.roots(c.CA),
+		config: placelessACME(c), roots: b.secrets.roots(c.CA),
 		http: slices.ContainsFunc(b.config.Listeners, func(l config.Listener) bool { return l.Kind == config.ListenHTTP }),
 	}
 	if b.authority != nil {
 		b.state.ChallengeOpen = b.authority.open
 	}
-	p.settings.config.Pos, p.settings.config.CA.Pos = config.Position{}, config.Position{}
 }
 
 // equal reports whether one Manager serves both.

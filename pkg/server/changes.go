@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/registry"
@@ -40,6 +41,9 @@ func settingsChanged(old, now *config.Config) []string {
 		name          string
 		before, after any
 	}{
+		{"watch", old.Watch, now.Watch},
+		{"tls", sharedTLS(&old.TLS), sharedTLS(&now.TLS)},
+		{"acme", placelessACME(old.ACME), placelessACME(now.ACME)},
 		{"timeouts", old.Timeouts, now.Timeouts},
 		{"limits", old.Limits, now.Limits},
 		{"admin", placeless(old.Admin), placeless(now.Admin)},
@@ -105,5 +109,25 @@ func differenceText(d registry.Difference, changed string) string {
 // placeless is a without where it stands.
 func placeless(a config.Admin) config.Admin {
 	a.Pos, a.GroupPos, a.AddressPos = config.Position{}, config.Position{}, config.Position{}
+	return a
+}
+
+// processTLS is what [tls] says for the process, and for no route or file of its own.
+type processTLS struct {
+	secret string
+	rotate time.Duration
+	ech    []string
+}
+
+func sharedTLS(t *config.TLS) processTLS {
+	own := processTLS{secret: t.Tickets.Secret.Path, rotate: t.Tickets.Rotate}
+	for _, f := range t.ECHKeys {
+		own.ech = append(own.ech, f.Path)
+	}
+	return own
+}
+
+func placelessACME(a config.ACME) config.ACME {
+	a.Pos, a.CA.Pos = config.Position{}, config.Position{}
 	return a
 }

@@ -147,6 +147,7 @@ enabled = false
 		{"settings", other + "[timeouts]\nidle = \"2h\"\n[log]\naccess = \"off\"\n", `generation=5 routes="changed: a.test" settings="timeouts, log"$`},
 		{"a listener", other + "[listeners.more]\naddress = \"127.0.0.3:0\"\n", `generation=6 listeners="added: more" routes="changed: a.test" settings="timeouts, log"$`},
 		{"a second listener", other + "[listeners.more]\naddress = \"127.0.0.3:0\"\n[listeners.third]\naddress = \"127.0.0.2:0\"\n", `generation=7 listeners="added: third"$`},
+		{"the rest", strings.Replace(other, "[[routes]]", "[tls.tickets]\nrotate = \"13h\"\n[acme]\nemail = \"a@a.test\"\n[[routes]]", 1), `settings="tls, acme"$`},
 	} {
 		if tc.name == "a certificate" {
 			issue(t, dir, "www", a, certs.IssueOptions{Names: []string{"a.test"}})
