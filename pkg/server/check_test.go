@@ -96,6 +96,7 @@ func TestCheckCertificates(t *testing.T) {
 				"[pools.p.tls]\nca = \"garbage.pem\"\ncert = \"mixed.pem\"\nkey = \"mixed.key\"\n",
 			[]string{"10: DIR/garbage.pem: ", "11: DIR/mixed.pem: the key in DIR/mixed.key "},
 		},
+		{"no file of client_ca", route(`"a.test"`, "certificates = [\"good.pem\"]\nclient_ca = \"none.pem\""), []string{`7: client_ca "none.pem": no such file or directory`}},
 		{"all at once", route(`"b.test"`, `certificates = ["expired.pem"]`) + "colour = 1\n", []string{
 			"2: no certificate covers", "6: DIR/expired.pem: ", "9: ",
 		}},

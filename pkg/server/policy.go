@@ -88,6 +88,10 @@ func (s *secrets) trust(p *config.TLSPolicy) *trust {
 	if files.crl != "" {
 		patterns = append(patterns, watch.Quote(files.crl))
 	}
+	if files.ca == "" { // it cannot be read, which is told of the key; nobody is let in
+		t.now = &terminate.Trust{Authorities: x509.NewCertPool()}
+		return t
+	}
 	s.follow("client_ca", patterns, t.reload)
 	now, bundle, ofCA, ofCRL := files.load()
 	s.reportAt(p.ClientCA.Pos, ofCA)
