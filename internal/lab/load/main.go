@@ -9,9 +9,13 @@
 //	load calls  -target ADDR -sni NAME -rate R -for D [-from IP] [-proxy IP] [-tls] [-ca FILE]
 //	                                                   open R sessions a second for D, one exchange of bytes each
 //
+//	load pings  -target ADDR -sni NAME -n N -rate R -for D
+//	                                                   R messages a second on N echo sessions in turn for D
+//
 // It prints lines a test can wait for: "listening ADDR", "holding N", and at the end one "result KEY=N ..." with how
 // the connections ended: ok, reset, closed, timeout, refused, wrong, alert. A call that is not ok also prints
-// "failed: WHY", the first hundred times.
+// "failed: WHY", the first hundred times. The result of pings is how many there were, and the microseconds from when
+// one was due until it was back: p50, p99, p999, max.
 package main
 
 import (
@@ -30,7 +34,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fatal("usage: load serve|hold|streams|hellos|calls ...")
+		fatal("usage: load serve|hold|streams|hellos|calls|pings ...")
 	}
 	f := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	o := options{}
@@ -62,6 +66,8 @@ func main() {
 		hellos(o)
 	case "calls":
 		err = calls(o)
+	case "pings":
+		err = pings(o)
 	default:
 		err = fmt.Errorf("unknown command %q", os.Args[1])
 	}
