@@ -3,11 +3,13 @@
 package e2e_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/snicketlb/snicket/internal/lab"
 )
@@ -93,31 +95,44 @@ func TestChromiumModern(t *testing.T) {
 	}
 }
 
-// TestChromiumClientCertificate: a browser with a certificate of the right authority is let in, one without, or with a
-// stranger's, is not.
+// TestChromiumClientCertificate: a browser with a certificate of the right authority is let in. One without, or with one
+// that is a stranger's, has expired or was revoked, is not.
 func TestChromiumClientCertificate(t *testing.T) {
 	clients, strangers := lab.NewAuthority(t, "clients"), lab.NewAuthority(t, "strangers")
-	e := newScanned(t, fmt.Sprintf("client_ca = %q", clients.WriteCA(t)))
+	somebody := lab.Certificate{Names: []string{"somebody"}, Client: true}
+	good, revoked := clients.Issue(t, somebody), clients.Issue(t, somebody)
+	stranger := strangers.Issue(t, somebody)
+	somebody.NotBefore, somebody.NotAfter = time.Now().AddDate(0, 0, -2), time.Now().AddDate(0, 0, -1)
+	expired := clients.Issue(t, somebody)
+	crl := lab.WriteFile(t, filepath.Join(t.TempDir(), "clients.crl"), clients.Revoke(t, revoked))
+	e := newScanned(t, fmt.Sprintf("client_ca = %q\ncrl = %q", clients.WriteCA(t), crl))
 	for _, tt := range []struct {
-		name   string
-		issuer *lab.Authority
-		in     bool
-	}{{"none", nil, false}, {"good", clients, true}, {"stranger", strangers, false}} {
+		name    string
+		shown   *tls.Certificate
+		refused string // in the error of a record; "" for let in
+	}{
+		{"good", &good, ""},
+		{"none", nil, "handshake"},
+		{"stranger", &stranger, "handshake"}, // the browser shows none that the authority did not issue
+
+		{"expired", &expired, "expired"},
+		{"revoked", &revoked, "revoked"},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBrowser(t, e.ca)
-			if tt.issuer != nil {
-				b.identify(lab.WriteCertificate(t, tt.issuer.Issue(t, lab.Certificate{Names: []string{"somebody"}, Client: true})))
+			if tt.shown != nil {
+				b.identify(lab.WriteCertificate(t, *tt.shown))
 			}
 			mark := e.Mark()
 			page, said := b.open(e.addr)
-			if got := strings.Contains(page, "as it should be"); got != tt.in {
-				t.Errorf("page %q, want one: %v\n%s", page, tt.in, said)
+			if got := strings.Contains(page, "as it should be"); got != (tt.refused == "") {
+				t.Errorf("page %q\n%s", page, said)
 			}
-			if tt.in {
+			if tt.refused == "" {
 				e.waitRecord(mark, record{"outcome": "ok", "client_cn": "somebody"})
-			} else {
-				e.waitRecord(mark, record{"outcome": "client-tls-failed"})
+				return
 			}
+			e.WaitLineAfter(mark, `^time=.* outcome=client-tls-failed error="[^"]*`+tt.refused)
 		})
 	}
 }

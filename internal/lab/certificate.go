@@ -38,6 +38,24 @@ func (a *Authority) Issue(t testing.TB, c Certificate) tls.Certificate {
 	return issued.Certificate
 }
 
+// Revoke returns a list, in DER, that revokes leaves of the authority's.
+func (a *Authority) Revoke(t testing.TB, leaves ...tls.Certificate) []byte {
+	t.Helper()
+	var o certs.RevokeOptions
+	for _, c := range leaves {
+		leaf, err := x509.ParseCertificate(c.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Revoked = append(o.Revoked, leaf)
+	}
+	list, err := a.ca.Revoke(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 // Server returns a server's TLS configuration with one ECDSA certificate for names.
 func (a *Authority) Server(t testing.TB, names ...string) *tls.Config {
 	t.Helper()
