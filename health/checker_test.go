@@ -401,12 +401,12 @@ func TestRestore(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- c.Run(ctx) }()
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond) //nolint:forbidigo // the bubble's clock
 		synctest.Wait()
 		if len(seen) != 1 || seen[0].ID != "falling" || seen[0].To != health.Down {
 			t.Errorf("behind one probe: got %+v, want the one that fell", seen)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) //nolint:forbidigo // the bubble's clock
 		synctest.Wait()
 		if len(seen) != 2 || seen[1].ID != "rising" || seen[1].From != health.Down || seen[1].To != health.Up {
 			t.Errorf("behind two probes: got %+v, want the one that rose", seen)

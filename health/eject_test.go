@@ -406,7 +406,7 @@ func TestEjectorRestore(t *testing.T) {
 		if !r.Backend("p", "a").Ejected() {
 			t.Error("it is not ejected")
 		}
-		time.Sleep(4*time.Second + time.Millisecond)
+		time.Sleep(4*time.Second + time.Millisecond) //nolint:forbidigo // the bubble's clock
 		synctest.Wait()
 		if r.Backend("p", "a").Ejected() {
 			t.Error("its time is over, and it is ejected still")

@@ -44,7 +44,7 @@ func alertOf(o Outcome) (sni.Alert, bool) {
 
 // resets reports whether both connections end by a reset, not by closing.
 func (s *session) resets() bool {
-	if s.term != nil && s.term.dismissed {
+	if s.term != nil && s.term.told {
 		return false
 	}
 	return s.phase == inCut || s.outcome.resets() || s.term != nil && s.term.hard

@@ -15,7 +15,7 @@ func (t *terminal) dismiss() bool {
 	}
 	s.outcome, s.endedBy = Drained, BySnicket
 	s.closeBackend()
-	t.dismissed = true
+	t.told = true
 	s.opening = s.w.takeOpening()
 	s.limits = s.w.p.live.Load().limits
 	s.w.l.Cancel(&s.timer)

@@ -88,14 +88,14 @@ func (h *harness) open(hello []byte) *net.TCPConn {
 // moving is a data plane with one route to backend, and the one that follows it.
 func moving(t testing.TB, backend string, change func(*proxy.Route)) (h *harness, move func() *harness) {
 	t.Helper()
-	make := func() proxy.State {
+	fresh := func() proxy.State {
 		r := route("a.test", backend)
 		change(r)
 		return state(t, r)
 	}
-	h = start(t, make())
+	h = start(t, fresh())
 	return h, func() *harness {
-		s := make()
+		s := fresh()
 		next, prepared := h.successor(s, 3)
 		h.move(next, prepared, s)
 		return next

@@ -42,8 +42,7 @@ type terminal struct {
 	inner  Outcome              // why that is refused
 	at     time.Duration        // what the timer is set to
 	hard   bool                 // both sides are to be reset
-	// dismissed says that the client was told, by close_notify, that no more comes.
-	dismissed bool
+	told   bool                 // by close_notify, that no more comes
 	armAt  time.Duration        // when the backend's keepalive is to be armed
 	err    string               // of the relay
 	resets struct{ c, b bool }  // which sides are to be, after a relay

@@ -105,7 +105,7 @@ func Inherited() (*Conn, error) {
 
 // Close closes the socket, and what was received and nobody took.
 func (c *Conn) Close() {
-	c.c.Close()
+	_ = c.c.Close()
 	closeAll(c.fds)
 	c.fds = nil
 }
@@ -117,7 +117,7 @@ func closeAll(fds []int) {
 }
 
 // send sends a message with at most mostFiles descriptors, which stay the caller's.
-func (c *Conn) send(kind Kind, v any, fds []int, within time.Duration) error {
+func (c *Conn) send(kind Kind, v any, fds []int) error {
 	if len(fds) > mostFiles {
 		return fmt.Errorf("%v with %d descriptors, limit %d", kind, len(fds), mostFiles)
 	}
@@ -133,7 +133,7 @@ func (c *Conn) send(kind Kind, v any, fds []int, within time.Duration) error {
 	b[0] = byte(kind)
 	binary.BigEndian.PutUint16(b[2:], uint16(len(fds)))
 	binary.BigEndian.PutUint32(b[4:], uint32(len(b)-headerSize))
-	if err := c.c.SetWriteDeadline(time.Now().Add(within)); err != nil {
+	if err := c.c.SetWriteDeadline(time.Now().Add(Silence)); err != nil {
 		return err
 	}
 	var rights []byte

@@ -89,11 +89,11 @@ type nothing struct{ Version int }
 
 // Refuse tells the other side why there is no going on. It may be gone.
 func (c *Conn) Refuse(problems ...string) {
-	_ = c.send(refusal, &Refusal{problems}, nil, Silence)
+	_ = c.send(refusal, &Refusal{problems}, nil)
 }
 
 // Greet is the first word.
-func (c *Conn) Greet(g *Greeting) error { return c.send(greeting, g, nil, Silence) }
+func (c *Conn) Greet(g *Greeting) error { return c.send(greeting, g, nil) }
 
 // Greeting waits for the first word, of a process that may have much to read before.
 func (c *Conn) Greeting(within time.Duration) (g Greeting, err error) {
@@ -111,7 +111,7 @@ func (c *Conn) SendSockets(s Sockets, fds []int) error {
 	for len(fds) > 0 {
 		n := min(len(fds), mostFiles)
 		s.Count = n
-		if err := c.send(sockets, &s, fds[:n], Silence); err != nil {
+		if err := c.send(sockets, &s, fds[:n]); err != nil {
 			return err
 		}
 		fds = fds[n:]
@@ -121,7 +121,7 @@ func (c *Conn) SendSockets(s Sockets, fds []int) error {
 
 // SendNoMoreSockets ends the row.
 func (c *Conn) SendNoMoreSockets() error {
-	return c.send(sockets, &Sockets{Last: true}, nil, Silence)
+	return c.send(sockets, &Sockets{Last: true}, nil)
 }
 
 // Sockets receives the next sockets, which are the caller's.
@@ -131,7 +131,7 @@ func (c *Conn) Sockets() (s Sockets, fds []int, err error) {
 }
 
 // SendState sends what the old process knows.
-func (c *Conn) SendState(s *State) error { return c.send(state, s, nil, Silence) }
+func (c *Conn) SendState(s *State) error { return c.send(state, s, nil) }
 
 // State receives it.
 func (c *Conn) State() (*State, error) {
@@ -141,7 +141,7 @@ func (c *Conn) State() (*State, error) {
 }
 
 // SendAble says that the configuration can be served with these sockets.
-func (c *Conn) SendAble() error { return c.send(able, &nothing{Protocol}, nil, Silence) }
+func (c *Conn) SendAble() error { return c.send(able, &nothing{Protocol}, nil) }
 
 // Able waits for that.
 func (c *Conn) Able(within time.Duration) error {
@@ -166,12 +166,12 @@ func (c *Conn) SendSessions(list []proxy.Transfer, h *proxy.Heritage) error {
 			}
 			fds = own
 		}
-		if err := c.send(sessions, list[from:to], fds, Silence); err != nil {
+		if err := c.send(sessions, list[from:to], fds); err != nil {
 			return err
 		}
 		from = to
 	}
-	return c.send(all, h, nil, Silence)
+	return c.send(all, h, nil)
 }
 
 // Sessions receives n sessions, the first of which may be a while in coming, and what
@@ -209,7 +209,7 @@ func (c *Conn) Sessions(patience time.Duration) (list []proxy.Transfer, h proxy.
 
 // SendHave says how many sessions there are: before they are sent, and once they have
 // come.
-func (c *Conn) SendHave(n int) error { return c.send(have, &Have{n}, nil, Silence) }
+func (c *Conn) SendHave(n int) error { return c.send(have, &Have{n}, nil) }
 
 // Have waits for the other side's number.
 func (c *Conn) Have() (int, error) {
@@ -219,7 +219,7 @@ func (c *Conn) Have() (int, error) {
 }
 
 // SendGo gives all that was sent away, for good.
-func (c *Conn) SendGo() error { return c.send(goAhead, &nothing{Protocol}, nil, Silence) }
+func (c *Conn) SendGo() error { return c.send(goAhead, &nothing{Protocol}, nil) }
 
 // Go waits for that. The old process has Silence to say it.
 func (c *Conn) Go() error {
@@ -228,7 +228,7 @@ func (c *Conn) Go() error {
 }
 
 // SendServing says that all sessions go on.
-func (c *Conn) SendServing() error { return c.send(serving, &nothing{Protocol}, nil, Silence) }
+func (c *Conn) SendServing() error { return c.send(serving, &nothing{Protocol}, nil) }
 
 // Serving waits for that.
 func (c *Conn) Serving(within time.Duration) error {
@@ -237,7 +237,7 @@ func (c *Conn) Serving(within time.Duration) error {
 }
 
 // SendMain says that the service manager knows of its new main process.
-func (c *Conn) SendMain() error { return c.send(main, &nothing{Protocol}, nil, Silence) }
+func (c *Conn) SendMain() error { return c.send(main, &nothing{Protocol}, nil) }
 
 // Main waits for that.
 func (c *Conn) Main() error {

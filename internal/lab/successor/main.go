@@ -39,7 +39,7 @@ func fail(step string) error {
 		return err
 	}
 	if step == "speaks-otherwise" {
-		time.Sleep(patience)
+		<-time.After(patience)
 	}
 	for {
 		s, _, err := c.Sockets()
@@ -56,7 +56,7 @@ func fail(step string) error {
 	switch step {
 	case "refuses":
 		c.Refuse("there is no room", "and no time")
-		time.Sleep(patience)
+		<-time.After(patience)
 	case "exits-unable":
 		return nil
 	}
@@ -67,7 +67,7 @@ func fail(step string) error {
 	case "exits-able":
 		return nil
 	case "hangs-able":
-		time.Sleep(patience)
+		<-time.After(patience)
 	}
 	sessions, _, err := c.Sessions(patience)
 	if err != nil {
@@ -75,12 +75,12 @@ func fail(step string) error {
 	}
 	switch step {
 	case "hangs-with-sessions":
-		time.Sleep(patience)
+		<-time.After(patience)
 	case "loses-one":
 		if err := c.SendHave(len(sessions) - 1); err != nil {
 			return err
 		}
-		time.Sleep(patience)
+		<-time.After(patience)
 	}
 	return nil // it exits with all of them
 }
