@@ -120,8 +120,11 @@ type place struct {
 // serve begins to answer at p. The caller holds mu.
 func (s *Server) serve(p *place) {
 	handler := s.readOnly()
-	if p.file != nil {
+	switch {
+	case p.file != nil:
 		handler = s.all()
+	case local(p.listener.Addr()):
+		handler = ofThisMachine(handler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
