@@ -27,6 +27,7 @@ type guest struct {
 	client web.Client
 	conn   guestConn
 	caller caller
+	route  *Route        // its own; nil on an http listener
 	idle   time.Duration // no byte either way; 0: no bound
 	// handshake bounds one with a backend, and the end of the one with the client.
 	handshake time.Duration
@@ -57,7 +58,7 @@ func newGuest(s *session, by server, cancel context.CancelFunc, prefix []byte) *
 	g := &guest{p: s.w.p, w: s.w, by: by, cancel: cancel, caller: s.caller(), socks: s.socks, sorry: t.sorry}
 	g.conn.g = g
 	g.conn.prefix = prefix
-	if s.route != nil {
+	if g.route = s.route; s.route != nil {
 		g.conn.counts = s.route.Counts.of(s.w.index)
 	}
 	g.conn.stamp()

@@ -26,7 +26,14 @@ func Owns(c *web.Client, host string) bool {
 		return true // a route for clients that name no host is for any that no other has
 	}
 	r, outcome := table.lookup(listener, host, g.caller.client.Addr(), g.offers)
-	return outcome == OK && r.Site == g.by
+	return outcome == OK && (r.Site == g.by || host == g.caller.sni && r.follows(g.route))
+}
+
+// follows reports whether r is what former has become by a reload, with the same demands
+// on clients beside their addresses. Whose connection was made before is asked to come
+// again, but what it says first, or had said already, was promised an answer.
+func (r *Route) follows(former *Route) bool {
+	return former != nil && r.Name == former.Name && r.Site != nil && former.TLS != nil && r.TLS.Clients == former.TLS.Clients
 }
 
 // SiteFor is what serves requests for host on the http listener of c: the Site of the
