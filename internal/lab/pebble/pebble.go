@@ -50,7 +50,9 @@ type Authority struct {
 	ca        *ca.CAImpl
 	tls, http *forwarder
 
-	renew            bool
+	store *db.MemoryStore
+	renew bool
+
 	down, limited    atomic.Bool
 	orders, accounts atomic.Int64
 	refused          atomic.Int64
@@ -65,6 +67,7 @@ func Start(t testing.TB, o Options) *Authority {
 	a := &Authority{t: t, transport: lab.NewAuthority(t, "directory"), tls: forward(t), http: forward(t), renew: o.RenewAtOnce}
 	quiet := log.New(io.Discard, "", 0)
 	store := db.NewMemoryStore()
+	a.store = store
 	for id, key := range o.Accounts {
 		if err := store.AddExternalAccountKeyByID(id, key); err != nil {
 			t.Fatal(err)
@@ -163,12 +166,8 @@ func (a *Authority) watched(h http.Handler) http.Handler {
 			})
 			return
 		}
-		if a.renew && strings.Contains(r.URL.Path, "/renewalInfo/") {
-			w.Header().Set("Content-Type", "application/json")
-			now := time.Now().UTC()
-			_ = json.NewEncoder(w).Encode(map[string]any{
-				"suggestedWindow": map[string]time.Time{"start": now.Add(-2 * time.Hour), "end": now.Add(-time.Hour)},
-			})
+		if strings.Contains(r.URL.Path, "/renewalInfo/") {
+			a.renewalInfo(w, r, h)
 			return
 		}
 		c := &counted{ResponseWriter: w}
