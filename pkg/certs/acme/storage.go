@@ -74,6 +74,24 @@ func (s *storage) Lock(ctx context.Context, key string) error {
 	if err := s.FileStorage.Lock(ctx, key); err != nil {
 		return err
 	}
+	return s.hold(ctx, key)
+}
+
+// TryLock is that of FileStorage, as Lock is.
+func (s *storage) TryLock(ctx context.Context, key string) (bool, error) {
+	if s.isClosed() {
+		return false, errClosed
+	}
+	if ok, err := s.FileStorage.TryLock(ctx, key); !ok || err != nil {
+		return false, err
+	}
+	err := s.hold(ctx, key)
+	return err == nil, err
+}
+
+// hold counts a lock that was given, and takes it back from a storage that was closed
+// meanwhile.
+func (s *storage) hold(ctx context.Context, key string) error {
 	s.mu.Lock()
 	closed := s.idle != nil
 	if !closed {
