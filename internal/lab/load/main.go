@@ -8,7 +8,6 @@
 //	load hellos -target ADDR -n N [-from IP]           open N connections that each send half a hello and wait
 //	load calls  -target ADDR -sni NAME -rate R -for D [-from IP] [-proxy IP] [-tls] [-ca FILE]
 //	                                                   open R sessions a second for D, one exchange of bytes each
-//
 //	load pings  -target ADDR -sni NAME -n N -rate R -for D
 //	                                                   R messages a second on N echo sessions in turn for D
 //
