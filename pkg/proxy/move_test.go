@@ -5,14 +5,18 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/proxy"
 )
 
@@ -418,4 +422,83 @@ func TestMoveStray(t *testing.T) {
 		t.Errorf("its record names route %q, pool %q, backend %q", r.Route, r.Pool, r.Backend)
 	}
 	reset(t, c)
+}
+
+// TestMoveUnixListener moves a listener whose socket has a file: it stays while anybody
+// listens, and goes with the last.
+func TestMoveUnixListener(t *testing.T) {
+	b := lab.Serve(t, lab.Announce("here", nil), lab.Options{})
+	path := filepath.Join(t.TempDir(), "listener.sock")
+	fresh := func() proxy.State {
+		s := state(t, route("a.test", b.Addr()))
+		address, _ := loop.UnixAddress(path)
+		s.Listeners = []proxy.Listener{{Name: "https", Address: address, Text: "unix:" + path}}
+		return s
+	}
+	h := start(t, fresh())
+	s := fresh()
+	next, change := h.successor(s, 2)
+	h.move(next, change, s)
+	h.stop()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(lab.Patience))
+	h.send(c, lab.Hello("a.test"))
+	if got := line(t, c); got != "here" {
+		t.Errorf("got the backend %q, want here", got)
+	}
+	c.Close()
+	next.want(proxy.OK)
+	next.stop()
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of the socket: got %v, want it gone", err)
+	}
+}
+
+// TestMoveDials moves a session whose backend has not answered yet: it dials anew.
+func TestMoveDials(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "backend.sock")
+	full, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(full)
+	if err := errors.Join(unix.Bind(full, &unix.SockaddrUnix{Name: path}), unix.Listen(full, 0),
+		unix.SetsockoptTimeval(full, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(lab.Patience / time.Second)})); err != nil {
+		t.Fatal(err)
+	}
+	filler, err := net.Dial("unix", path) // takes the one place of its backlog
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	h, move := moving(t, path, func(r *proxy.Route) { r.Pool.DialTimeout = time.Hour })
+	hello := lab.Hello("a.test")
+	c := h.open(hello)
+	eventually(t, "it dials", func() bool {
+		all, _ := h.p.Sessions(t.Context(), proxy.SessionFilter{})
+		return len(all) == 1 && all[0].Phase == proxy.PhaseDial
+	})
+	h.p.Freeze().Thaw() // which it outlives as well
+	next := move()
+	var heard []byte
+	for range 2 { // the one that fills it, and the session's
+		fd, _, err := unix.Accept4(full, unix.SOCK_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if heard == nil {
+			heard = make([]byte, 4<<10)
+			continue
+		}
+		if n, err := unix.Read(fd, heard); err != nil || !bytes.Equal(heard[:n], hello) {
+			t.Errorf("the backend got %d bytes, %v, want the hello", n, err)
+		}
+	}
+	c.Close()
+	next.stop()
 }

@@ -123,7 +123,7 @@ var errEnding = errors.New("no reload while ending")
 func (s *Server) reloadNow(ctx context.Context) (admin.Reloaded, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
-	if p := s.phase.get(); p == stopping || p == draining {
+	if p := s.phase.get(); p == stopping || p == draining || p == handedOver {
 		return admin.Reloaded{}, errEnding
 	}
 	s.notifyReloading()

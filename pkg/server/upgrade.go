@@ -44,11 +44,15 @@ type upgradeResult struct {
 
 // upgradeForOperator upgrades, and says what became of it.
 func (s *Server) upgradeForOperator(ctx context.Context, binary string) (admin.Upgraded, error) {
+	stopping := admin.Conflict("no upgrade while stopping", "", nil)
+	if s.phase.get() != running {
+		return admin.Upgraded{}, stopping
+	}
 	done := make(chan upgradeResult, 1)
 	select {
 	case s.upgrades <- upgradeRequest{binary, done}:
 	case <-ctx.Done():
-		return admin.Upgraded{}, admin.Conflict("no upgrade while stopping", "", nil)
+		return admin.Upgraded{}, stopping
 	}
 	select {
 	case r := <-done:
