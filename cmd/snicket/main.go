@@ -108,7 +108,7 @@ type hinted struct {
 func (e *hinted) Unwrap() error { return e.error }
 
 // configFlag is -c FILE.
-func configFlag() cli.Flag {
+func configFlag() *cli.StringFlag {
 	return &cli.StringFlag{
 		Name: "config", Aliases: []string{"c"}, Usage: "read the configuration in `FILE`",
 		Value: "/etc/snicket/snicket.toml",
@@ -126,15 +126,15 @@ func noArguments(c *cli.Context) error {
 // configError turns a configuration that cannot be run into what the terminal shows:
 // every problem, then one line of error.
 func configError(c *cli.Context, path string, err error) error {
-	bad, ok := errors.AsType[*server.ConfigError](err)
-	if !ok {
-		return err
-	}
 	switch reason := unreadable(path); {
 	case errors.Is(reason, fs.ErrNotExist):
 		return &hinted{fmt.Errorf("%s: no such file", path), "write one, or name another by -c FILE; snicket demo needs none"}
 	case errors.Is(reason, fs.ErrPermission):
 		return &hinted{fmt.Errorf("%s: permission denied", path), "let this user read the file and enter its directories, or run snicket as one who may"}
+	}
+	bad, ok := errors.AsType[*server.ConfigError](err)
+	if !ok {
+		return err
 	}
 	n := 0
 	for _, p := range bad.Problems {

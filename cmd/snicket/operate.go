@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,7 +26,7 @@ const socketVariable = "SNICKET_SOCKET"
 
 // socketFlag is --socket PATH.
 func socketFlag() cli.Flag {
-	return &cli.StringFlag{Name: "socket", Usage: "ask the balancer whose admin socket is `PATH`; default: $SNICKET_SOCKET, that of -c FILE, or the usual place"}
+	return &cli.StringFlag{Name: "socket", Usage: "ask the balancer whose admin socket is `PATH`; default: that of -c FILE, $SNICKET_SOCKET, or the usual place"}
 }
 
 func jsonFlag() cli.Flag {
@@ -47,7 +46,9 @@ func operatorCommands() []*cli.Command {
 // asking is an operator's command, which has --socket and -c beside its own flags. Its
 // action is given a client that ends with it.
 func asking(command *cli.Command, action func(context.Context, *cli.Context, *client.Client) error) *cli.Command {
-	command.Flags = append(command.Flags, socketFlag(), configFlag())
+	file := configFlag()
+	file.Usage = "ask the balancer that has its admin socket where `FILE` says; what it reloads is its own file"
+	command.Flags = append(command.Flags, socketFlag(), file)
 	command.Action = func(c *cli.Context) error { return ask(c, action) }
 	return command
 }
@@ -71,10 +72,14 @@ func ask(c *cli.Context, action func(context.Context, *cli.Context, *client.Clie
 // systemSocket is where the socket of a service is, whoever asks.
 const systemSocket = "/run/snicket/admin.sock"
 
-// socketPath finds the balancer: by --socket or its variable, by the file that -c names,
-// else where it would have its socket by default.
+// socketPath finds the balancer: by --socket, by the file that -c names, by the variable,
+// else where it would have its socket by default. What is said on the command line comes
+// before the environment.
 func socketPath(c *cli.Context) (string, error) {
-	if path := cmp.Or(c.String("socket"), os.Getenv(socketVariable)); path != "" {
+	if path := c.String("socket"); path != "" {
+		return path, nil
+	}
+	if path := os.Getenv(socketVariable); path != "" && !c.IsSet("config") {
 		return path, nil
 	}
 	path := c.String("config")
@@ -115,7 +120,7 @@ func explainRefusal(c *cli.Context, err error) error {
 	if !ok {
 		return err
 	}
-	const elsewhere = "--socket PATH, $SNICKET_SOCKET or -c FILE name another place"
+	const elsewhere = "--socket PATH, -c FILE or $SNICKET_SOCKET name another place"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &hinted{fmt.Errorf("no balancer answers: there is no %s", away.Socket), "is it running? " + elsewhere}

@@ -42,6 +42,9 @@ func sessionsCommand() *cli.Command {
 			Route: c.String("route"), Pool: pool, Backend: backend, Client: c.String("client"),
 			IdleOver: c.Duration("idle-over"), Sort: c.String("sort"), Limit: c.Int("limit"),
 		})
+		if err == nil && found.Matched == 0 {
+			err = unknownFilter(ctx, balancer, c.String("route"), pool, backend)
+		}
 		switch {
 		case err != nil:
 			return err
@@ -50,6 +53,34 @@ func sessionsCommand() *cli.Command {
 		}
 		return printSessions(c, &found)
 	})
+}
+
+// unknownFilter is an error if there is no such route, pool or backend: that none of its
+// sessions are left must not be what a slip of the pen looks like. Those that a reload
+// removed are unknown as well, once their last session has ended.
+func unknownFilter(ctx context.Context, balancer *client.Client, route, pool, backend string) error {
+	if route != "" {
+		routes, err := balancer.Routes(ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(routes, func(r admin.Route) bool { return r.Name == route }) {
+			return &hinted{fmt.Errorf("no route %q", route), "snicket routes lists them"}
+		}
+	}
+	if pool == "" {
+		return nil
+	}
+	backends, err := balancer.Backends(ctx, pool)
+	switch {
+	case err != nil:
+		return err
+	case len(backends) == 0:
+		return &hinted{fmt.Errorf("no backend in a pool %q", pool), "snicket status lists the pools"}
+	case backend != "" && !slices.ContainsFunc(backends, func(b admin.Backend) bool { return b.Name == backend }):
+		return &hinted{fmt.Errorf("pool %s has no backend %q", pool, backend), "snicket backends " + pool + " lists them"}
+	}
+	return nil
 }
 
 func printSessions(c *cli.Context, found *admin.Sessions) error {
