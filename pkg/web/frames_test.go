@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/snicketlb/snicket/internal/lab"
@@ -35,10 +37,14 @@ type frames struct {
 func (e *edge) frames(settings string) *frames {
 	e.t.Helper()
 	f := &frames{e.t, e.raw("h2")}
-	io.WriteString(f, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-	f.write(frameSettings, 0, 0, settings)
+	f.begin(settings)
 	f.SetReadDeadline(time.Now().Add(lab.Patience))
 	return f
+}
+
+func (f *frames) begin(settings string) {
+	io.WriteString(f, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	f.write(frameSettings, 0, 0, settings)
 }
 
 func (f *frames) write(kind, flags byte, stream uint32, payload string) {
@@ -129,4 +135,26 @@ func TestClientTakesNothing(t *testing.T) {
 	if got := e.result(); !errors.Is(got.Err, web.ErrIdle) {
 		t.Errorf("%+v, want ErrIdle", got)
 	}
+}
+
+// TestPageTakenByNobody is the same of a page of the edge's own.
+func TestPageTakenByNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, edge := net.Pipe()
+		results := make(chan web.Result, 1)
+		go func() {
+			results <- web.NewSite(web.SiteOptions{}).Serve(t.Context(), &web.Client{Conn: edge, TLS: &tls.ConnectionState{NegotiatedProtocol: "h2"}})
+		}()
+		f := &frames{t, client}
+		begun := time.Now()
+		f.begin("\x00\x04\x00\x00\x00\x00")
+		go f.ask(1, ":method", "GET", ":path", "/")
+		if f.until(frameReset); time.Since(begun) != 30*time.Second {
+			t.Errorf("reset after %v, want 30 s", time.Since(begun))
+		}
+		client.Close()
+		if r := <-results; r.Requests != 1 {
+			t.Errorf("%+v, want one request", r)
+		}
+	})
 }

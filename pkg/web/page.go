@@ -12,6 +12,9 @@ import (
 // what a backend that comes back takes to be found ready.
 const retryAfter = "10"
 
+// pageTime is how long a client may take to make room for a page.
+const pageTime = 30 * time.Second
+
 // textOf returns what a page of the edge's own says. It names neither the product
 // nor what failed.
 func textOf(status int) string {
@@ -68,6 +71,11 @@ func writePage(w http.ResponseWriter, r *http.Request, status int) {
 		// net/http reads some of a body before it answers, and would wait for it
 		// without end. An error says that the connection is hijacked.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerBody))
+	}
+	if r.ProtoMajor == 2 {
+		// Of its stream alone: a client may give it no room, and ping for ever. In HTTP/1.1
+		// such a connection is silent, and ends as an idle one.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(pageTime))
 	}
 	w.WriteHeader(status)
 	if r.Method == http.MethodHead {
