@@ -3,6 +3,8 @@
 package e2e_test
 
 import (
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -177,4 +179,50 @@ func TestCompletions(t *testing.T) {
 			t.Errorf("%q: got %q, want %q", tt.line, got, tt.want)
 		}
 	}
+}
+
+// TestImage runs what packaging/Containerfile makes, without the program that would make it: a root that holds the
+// binary and the file alone and is read-only, and a user who is nobody.
+func TestImage(t *testing.T) {
+	recipe, err := os.ReadFile("../packaging/Containerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"FROM scratch", "COPY bin/snicket /snicket", "USER 65532:65532", "ENV RUNTIME_DIRECTORY=/run/snicket",
+		`ENTRYPOINT ["/snicket"]`, `CMD ["run", "-c", "/etc/snicket/snicket.toml"]`,
+	} {
+		if !strings.Contains(string(recipe), "\n"+line+"\n") {
+			t.Errorf("the recipe has no line %q, which is what is run here", line)
+		}
+	}
+	backend := lab.Serve(t, lab.Echo(), lab.Options{})
+	addr := lab.FreeAddr(t)
+	file := lab.WriteFile(t, filepath.Join(t.TempDir(), "snicket.toml"), []byte(listener(addr)+passthrough("a.test", "a", []string{backend.Addr()})))
+	p := lab.Start(t, lab.Command{Path: "unshare", Args: []string{"--mount", "bash", "-c", `
+set -euo pipefail
+mount -t tmpfs image "$3"
+cd "$3"
+mkdir -p etc/snicket run/snicket
+cp "$1" snicket && cp "$2" etc/snicket/snicket.toml && chmod 0644 etc/snicket/snicket.toml
+mount -t tmpfs -o mode=0700,uid=65532,gid=65532 run run/snicket
+mount -o remount,ro .
+exec env -i PATH="$PATH" RUNTIME_DIRECTORY=/run/snicket chroot --userspec=65532:65532 . /snicket run -c /etc/snicket/snicket.toml
+`, "bash", program(t, "cmd/snicket"), file, t.TempDir()}})
+	p.WaitLine(`\bmsg=ready\b`)
+	c := dial(t, addr)
+	hello := lab.Hello("a.test")
+	if _, err := c.Write(hello); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, len(hello))); err != nil {
+		t.Fatalf("no echo of the hello through the image: %v", err)
+	}
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d/root/run/snicket/admin.sock", p.PID())); err != nil {
+		t.Errorf("no admin socket: %v", err)
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WaitLine(`\bmsg=draining\b`)
+	c.Close()
+	p.Wait(0)
 }
