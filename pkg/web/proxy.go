@@ -45,7 +45,7 @@ func (s *Site) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 // would wait for the rest without end, or take for a request what comes later.
 func (x *exchange) finish() {
 	if x.answer != nil {
-		x.answer.Close() // httputil leaves open a switch of protocols that nobody asked for
+		_ = x.answer.Close() // httputil leaves open a switch of protocols that nobody asked for
 	}
 	x.end()
 	if x.body != nil && !x.body.whole.Load() && !x.visit.h2() && !x.upgraded {
