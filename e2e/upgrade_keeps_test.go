@@ -24,7 +24,7 @@ func TestUpgradeKeeps(t *testing.T) {
 	cert, key := ca.WriteServer(t, "t.test")
 	one, two := lab.Serve(t, lab.Echo(), lab.Options{}), lab.Serve(t, lab.Echo(), lab.Options{})
 	addr := lab.FreeAddr(t)
-	b := run(t, listener(addr)+"[timeouts]\ndrain = \"3s\"\n"+terminated("t.test", "load", cert, key, []string{one.Addr(), two.Addr()}))
+	b := run(t, listener(addr)+"[timeouts]\ndrain = \"5s\"\n"+terminated("t.test", "load", cert, key, []string{one.Addr(), two.Addr()}))
 	b.operate("drain", "load/"+one.Addr())
 	b.operate("weight", "load/"+two.Addr(), "7")
 	wished := b.backend(one.Addr())
