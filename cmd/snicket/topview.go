@@ -113,13 +113,14 @@ func (t *top) trouble() string {
 	for i := range t.seen.backends {
 		counts[t.seen.backends[i].State]++
 	}
-	words := fmt.Sprintf("backends %d of %d ready", counts["ready"], len(t.seen.backends))
+	var words strings.Builder
+	fmt.Fprintf(&words, "backends %d of %d ready", counts["ready"], len(t.seen.backends))
 	for _, state := range []string{"down", "ejected", "draining"} {
 		if n := counts[state]; n > 0 {
-			words += styled(stateStyle(state), fmt.Sprintf(", %d %s", n, state))
+			words.WriteString(styled(stateStyle(state), fmt.Sprintf(", %d %s", n, state)))
 		}
 	}
-	return strings.Join(append(parts, words), "; ")
+	return strings.Join(append(parts, words.String()), "; ")
 }
 
 func stateStyle(state string) string {
