@@ -238,6 +238,7 @@ func (t *top) columns() []topColumn {
 		return []topColumn{{"ROUTE", 0, false}, {"SESSIONS", 8, true}, {"ENDED", 8, true}, {"FAILED", 8, true}, {"IN", 12, true}, {"OUT", 12, true}, {"MODE", 11, false}, {"POOL", 16, false}}
 	case pageBackends:
 		return []topColumn{{"BACKEND", 0, false}, {"STATE", 8, false}, {"FOR", 8, true}, {"SESSIONS", 8, true}, {"NEW", 8, true}, {"WEIGHT", 6, true}, {"PROBE", 7, false}, {"ADDRESS", 22, false}}
+	default:
 	}
 	return []topColumn{{"SNI", 0, false}, {"BACKEND", 0, false}, {"PHASE", 9, false}, {"AGE", 6, true}, {"IDLE", 6, true}, {"IN", 9, true}, {"OUT", 9, true}, {"CLIENT", 21, false}, {"ID", 16, false}}
 }
@@ -249,8 +250,9 @@ func (t *top) rows() []topRow {
 		return t.routeRows()
 	case pageBackends:
 		return t.backendRows()
+	default:
+		return t.sessionRows()
 	}
-	return t.sessionRows()
 }
 
 // passes reports whether a row with these texts is to be shown.
