@@ -87,6 +87,13 @@ func (r *rig) report(tr health.Transition) {
 	r.got = append(r.got, tr)
 }
 
+// reports are those so far.
+func (r *rig) reports() []health.Transition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.got)
+}
+
 // stop ends Run and waits for it; synctest.Test fails if a goroutine is left.
 func (r *rig) stop() {
 	r.t.Helper()
@@ -384,8 +391,8 @@ func TestReportMayBlockAndCallBack(t *testing.T) {
 // passes as are left to come up, and one that was up falls as soon as it would have.
 func TestRestore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var seen []health.Transition
-		c := health.NewChecker(func(tr health.Transition) { seen = append(seen, tr) }, health.CheckerOptions{})
+		var told rig
+		c := health.NewChecker(told.report, health.CheckerOptions{})
 		options := health.Options{Interval: time.Second, Jitter: -1, Rise: 3, Fall: 3}
 		c.Update([]health.Target{
 			{ID: "rising", Prober: verdict{nil}, Options: options},
@@ -403,12 +410,12 @@ func TestRestore(t *testing.T) {
 		go func() { done <- c.Run(ctx) }()
 		time.Sleep(500 * time.Millisecond) //nolint:forbidigo // the bubble's clock
 		synctest.Wait()
-		if len(seen) != 1 || seen[0].ID != "falling" || seen[0].To != health.Down {
+		if seen := told.reports(); len(seen) != 1 || seen[0].ID != "falling" || seen[0].To != health.Down {
 			t.Errorf("behind one probe: got %+v, want the one that fell", seen)
 		}
 		time.Sleep(time.Second) //nolint:forbidigo // the bubble's clock
 		synctest.Wait()
-		if len(seen) != 2 || seen[1].ID != "rising" || seen[1].From != health.Down || seen[1].To != health.Up {
+		if seen := told.reports(); len(seen) != 2 || seen[1].ID != "rising" || seen[1].From != health.Down || seen[1].To != health.Up {
 			t.Errorf("behind two probes: got %+v, want the one that rose", seen)
 		}
 		cancel()
