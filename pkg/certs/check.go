@@ -210,7 +210,7 @@ func (c *Certificate) checkIssuer(chain []*x509.Certificate, now time.Time, root
 	}
 	return &Problem{
 		File: c.File, Warning: true, Text: fmt.Sprintf("issuer %q is unknown; if it is no root that the clients have, they will refuse the certificate", leaf.Issuer),
-		Hint: hint,
+		Hint: hint, OfIssuer: true,
 	}
 }
 

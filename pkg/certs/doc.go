@@ -64,6 +64,9 @@ type Problem struct {
 	Warning bool
 	// Text says what is wrong, Hint what to do about it; Hint may be empty.
 	Text, Hint string
+	// OfIssuer says that all certificates of the issuer have the problem, and that Text
+	// and Hint speak of the issuer alone.
+	OfIssuer bool
 }
 
 // String returns the problem as one line, "FILE: TEXT: HINT".

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -122,6 +123,38 @@ func TestCheckCertificates(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Thousands of certificates may have the same issuer: who that is, is asked once.
+func TestCheckUnknownIssuerIsToldOnce(t *testing.T) {
+	dir := t.TempDir()
+	a, err := certs.NewAuthority("root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"1", "2"} {
+		c, err := a.Issue(certs.IssueOptions{Names: []string{"a.test"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, key, err := c.PEM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Leaf.Raw})
+		lab.WriteFile(t, filepath.Join(dir, name+".pem"), append(leaf, key...))
+	}
+	path := lab.WriteFile(t, filepath.Join(dir, "snicket.toml"), []byte(`[[routes]]
+hosts = ["a.test"]
+mode = "terminate"
+backends = ["127.0.0.1:8080"]
+[tls]
+certificates = ["1.pem", "2.pem"]
+`))
+	_, problems := server.Check(path)
+	if len(problems) != 1 || !problems[0].Warning || !strings.Contains(problems[0].String(), `1.pem: issuer "CN=root" is unknown`) {
+		t.Errorf("got %v, want one warning, with the first file", problems)
 	}
 }
 

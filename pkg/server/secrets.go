@@ -22,7 +22,10 @@ type secrets struct {
 	report func(config.Problem)
 	pools  map[string]*x509.CertPool
 	broken bool // a certificate could not be loaded
-	aged   config.Problems
+	// strangers are the warnings of issuers that nobody here knows: of each one is told,
+	// with the first file, as thousands of certificates may have the same.
+	strangers map[certs.Problem]bool
+	aged      config.Problems
 	// managed holds the certificates of ACME; nil: nothing is served.
 	managed *certs.Managed
 
@@ -57,7 +60,7 @@ type probeSecrets struct {
 func newSecrets(now time.Time, report func(config.Problem)) *secrets {
 	e := newEye()
 	return &secrets{
-		now: now, report: report, pools: map[string]*x509.CertPool{},
+		now: now, report: report, pools: map[string]*x509.CertPool{}, strangers: map[certs.Problem]bool{},
 		eye: e, loader: certs.NewLoader(e.ReadFile),
 		pairs: map[pairFiles]*pair{}, used: map[pairFiles]bool{}, shown: map[pairFiles]bool{},
 	}
@@ -106,7 +109,7 @@ func (s *secrets) load(c config.Certificate, forServer bool) *certs.Certificate 
 			s.aged = append(s.aged, problemAt(c.Pos, at))
 		}
 		for _, at := range p.problems {
-			if forServer || !at.Warning {
+			if (forServer || !at.Warning) && !s.heardOf(at) {
 				problems = append(problems, at)
 			}
 		}
@@ -114,6 +117,17 @@ func (s *secrets) load(c config.Certificate, forServer bool) *certs.Certificate 
 	s.reportAt(c.Pos, problems)
 	s.broken = s.broken || p.cert == nil
 	return p.cert
+}
+
+// heardOf reports whether the same was told of another certificate of the issuer.
+func (s *secrets) heardOf(p certs.Problem) bool {
+	if !p.OfIssuer {
+		return false
+	}
+	p.File = ""
+	told := s.strangers[p]
+	s.strangers[p] = true
+	return told
 }
 
 // roots loads a bundle of CA certificates; nil, for the system's, without a file.
