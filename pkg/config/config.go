@@ -61,6 +61,8 @@ type Listener struct {
 	Name    string
 	Address ListenAddress
 	Kind    ListenerKind
+	// HTTPSPort is where a ListenHTTP sends browsers to; 0 of a ListenTLS.
+	HTTPSPort uint16
 	// AcceptProxyFrom are the peers that must send a PROXY header. Peers outside
 	// of it must not send one. Prefixes are masked and never IPv4-mapped.
 	AcceptProxyFrom []netip.Prefix

@@ -155,10 +155,31 @@ func (d *decoder) listeners(root table) []Listener {
 	for _, l := range out {
 		taken[l.Address.AddrPort.Port()] = true
 	}
+	sendToHTTPS(out)
 	for _, e := range homeless {
 		d.problem(e.at, fmt.Sprintf(`write address = ":%d" or another`, freePort(taken)), "listener %q has no address", e.text)
 	}
 	return out
+}
+
+// sendToHTTPS fills in where the listeners for plain HTTP that do not say it send
+// browsers to: port 443 if a listener for TLS has it, else the port of the first.
+func sendToHTTPS(all []Listener) {
+	const portHTTPS = 443
+	port := uint16(0)
+	for _, l := range all {
+		if p := l.Address.AddrPort.Port(); l.Kind == ListenTLS && p != 0 && (p == portHTTPS || port == 0) {
+			port = p
+		}
+	}
+	if port == 0 { // Unix sockets and those of the service manager
+		port = portHTTPS
+	}
+	for i := range all {
+		if all[i].Kind == ListenHTTP && all[i].HTTPSPort == 0 {
+			all[i].HTTPSPort = port
+		}
+	}
 }
 
 // listener reads one; false without an address.
@@ -170,6 +191,10 @@ func (d *decoder) listener(t table, name string) (Listener, bool) {
 		Pos:  t.pos("address"),
 	}
 	l.AcceptProxyFrom, l.AcceptProxyUnix = d.acceptProxyFrom(t)
+	l.HTTPSPort = uint16(t.int("https_port", 0, 1, 65535)) // 0: settled once all are known
+	if l.Kind != ListenHTTP && t.get("https_port") != nil {
+		d.problem(t.pos("https_port"), `drop it, or add kind = "http"`, "listener %q sends nobody to https", name)
+	}
 	text, ok := d.text(t.get("address"), "address")
 	if !ok && t.get("address") == nil && name == defaultListener {
 		text, ok = defaultListenAddress, true

@@ -19,6 +19,9 @@ func (c *Config) Effective() []byte {
 		w.header("[listeners.%s]", bareOrQuoted(l.Name))
 		w.set("address", l.Address.String())
 		w.set("kind", string(l.Kind))
+		if l.Kind == ListenHTTP {
+			w.set("https_port", int(l.HTTPSPort))
+		}
 		from := texts(l.AcceptProxyFrom)
 		if l.AcceptProxyUnix {
 			from = append(from, "unix")

@@ -41,7 +41,7 @@ func keysOf(table string) []string {
 	case rootTable:
 		return []string{"include", "watch", "listeners", "routes", "pools", "tls", "acme", "timeouts", "limits", "admin", "log"}
 	case listenerTable:
-		return []string{"address", "kind", "accept_proxy_from"}
+		return []string{"address", "kind", "https_port", "accept_proxy_from"}
 	case routeTable:
 		return []string{
 			"name", "hosts", "alpn", "from", "deny_from", "listeners", "mode", "pool", "backends", "max_connections", "sorry",

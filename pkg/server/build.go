@@ -18,6 +18,7 @@ import (
 	"github.com/snicketlb/snicket/pkg/metrics"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/terminate"
+	"github.com/snicketlb/snicket/pkg/web"
 )
 
 // A plan is a configuration made ready to run, with nothing live touched.
@@ -69,9 +70,11 @@ type shared struct {
 	// tls is how pools speak TLS, with the sessions to resume, by their names.
 	tls   map[string]*terminate.Backend
 	sites map[string]*sharedSite // by route
-	plain *sharedPlain           // nil: there is no http listener
-	// formerSites are those of the plan before, until this one is in force.
+	plain map[plainSource]*web.Plain
+	// formerSites and formerPlain are those of the plan before, until this one is in
+	// force.
 	formerSites map[string]*sharedSite
+	formerPlain map[plainSource]*web.Plain
 }
 
 type sharedPool struct {
@@ -90,10 +93,10 @@ type sharedRoute struct {
 func (old *shared) take(c *config.Config, loops int) *shared {
 	s := &shared{
 		pools: map[string]*sharedPool{}, routes: map[string]*sharedRoute{}, tls: map[string]*terminate.Backend{},
-		sites: map[string]*sharedSite{},
+		sites: map[string]*sharedSite{}, plain: map[plainSource]*web.Plain{},
 	}
 	if old != nil {
-		s.formerSites, s.plain = old.sites, old.plain
+		s.formerSites, s.formerPlain = old.sites, old.plain
 	}
 	for _, p := range c.Pools {
 		if old != nil && old.pools[p.Name] != nil {
@@ -202,7 +205,7 @@ func (b *builder) listeners() []proxy.Listener {
 			AcceptProxyFrom: l.AcceptProxyFrom, AcceptProxyUnix: l.AcceptProxyUnix,
 		}
 		if l.Kind == config.ListenHTTP {
-			now.Plain = b.httpListener()
+			now.Plain = b.httpListener(&l)
 			now.Idle, now.Handshake = b.config.Timeouts.Idle, b.config.Timeouts.Handshake
 		}
 		out = append(out, now)

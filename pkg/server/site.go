@@ -157,7 +157,7 @@ func (s *shared) closeFormer() {
 			was.pool.Close()
 		}
 	}
-	s.formerSites = nil
+	s.formerSites, s.formerPlain = nil, nil
 }
 
 // closeSites closes all connections kept to backends.
@@ -167,44 +167,26 @@ func (s *shared) closeSites() {
 	}
 }
 
-// A sharedPlain is what an http listener does, and what it was made of.
-type sharedPlain struct {
-	of    plainSource
-	plain *web.Plain
-}
-
+// A plainSource is what the work of an http listener is made of. Listeners with the
+// same share it, and keep it over a reload.
 type plainSource struct {
-	port         string // of https
+	port         uint16 // of https
 	header, idle time.Duration
 }
 
-// httpListener is what the http listeners of the plan do.
-func (b *builder) httpListener() *web.Plain {
-	of := plainSource{port: httpsPort(b.config), header: b.config.Timeouts.Hello, idle: b.config.Timeouts.Idle}
-	if now := b.shared.plain; now != nil && now.of == of {
-		return now.plain
+// httpListener is what an http listener does.
+func (b *builder) httpListener(l *config.Listener) *web.Plain {
+	of := plainSource{port: l.HTTPSPort, header: b.config.Timeouts.Hello, idle: b.config.Timeouts.Idle}
+	now := b.shared.plain[of]
+	if now == nil {
+		now = b.shared.formerPlain[of]
 	}
-	b.shared.plain = &sharedPlain{of: of, plain: web.NewPlain(web.PlainOptions{
-		Challenge: b.authority.http01, Known: proxy.Known, HTTPSPort: of.port, Site: proxy.SiteFor,
-		MaxHeader: plainMaxHeader, HeaderTimeout: of.header, Keepalive: min(plainKeepalive, of.idle), Log: b.log,
-	})}
-	return b.shared.plain.plain
-}
-
-// httpsPort is where browsers are sent to: 443 if a listener for TLS is there, else the
-// port of the first that has one.
-func httpsPort(c *config.Config) string {
-	port := uint16(0)
-	for _, l := range c.Listeners {
-		if l.Kind != config.ListenTLS || !l.Address.AddrPort.IsValid() {
-			continue
-		}
-		if p := l.Address.AddrPort.Port(); p == 443 || port == 0 {
-			port = p
-		}
+	if now == nil {
+		now = web.NewPlain(web.PlainOptions{
+			Challenge: b.authority.http01, Known: proxy.Known, HTTPSPort: strconv.Itoa(int(of.port)), Site: proxy.SiteFor,
+			MaxHeader: plainMaxHeader, HeaderTimeout: of.header, Keepalive: min(plainKeepalive, of.idle), Log: b.log,
+		})
 	}
-	if port == 0 { // socket activation, or behind another
-		port = 443
-	}
-	return strconv.Itoa(int(port))
+	b.shared.plain[of] = now
+	return now
 }

@@ -223,6 +223,7 @@ func TestPlainListener(t *testing.T) {
 [listeners.http]
 address = "127.0.0.2:0"
 kind = "http"
+https_port = 8443
 [[routes]]
 hosts = ["a.test"]
 mode = "terminate"
@@ -264,6 +265,9 @@ certificates = [{ cert = %[2]q, key = %[3]q }]
 		res, body := ask(tc.from, tc.host)
 		if res.StatusCode != tc.want {
 			t.Errorf("%s from %s: %s %q, want %d", tc.host, tc.from, res.Status, body, tc.want)
+		}
+		if got := res.Header.Get("Location"); tc.want == 308 && !strings.HasPrefix(got, "https://"+tc.host+":8443/") {
+			t.Errorf("%s is sent to %q, want its port 8443", tc.host, got)
 		}
 	}
 }
