@@ -17,9 +17,14 @@ type queue struct {
 	size   atomic.Int64
 	length atomic.Int64 // of waiters; what Acquire and Release look at
 
-	mu      sync.Mutex // guards waiters, and raising length
+	mu      sync.Mutex // guards what follows, and raising length
 	waiters list.List  // of *waiter
+	retries int        // of them, those that tried some backend
 }
+
+// retries tells whether w takes another backend than one that comes anew would: one of
+// a higher tier even, if each of a lower one failed it.
+func (w *waiter) retries() bool { return len(w.pick.Tried) > 0 }
 
 // waiter is one session that waits. place is nil once it left.
 type waiter struct {
@@ -53,6 +58,9 @@ func (p *Pool) Wait(pk Pick, ready func(*Backend)) (cancel func() bool, err erro
 		return nil, ErrQueueFull
 	}
 	w.place = q.waiters.PushBack(w)
+	if w.retries() {
+		q.retries++
+	}
 	q.length.Add(1)
 	// Whoever released a place before it saw the length left it to us.
 	served := p.serveLocked()
@@ -74,6 +82,9 @@ func (q *queue) leaveLocked(w *waiter) bool {
 	}
 	q.waiters.Remove(w.place)
 	q.length.Add(-1)
+	if w.retries() {
+		q.retries--
+	}
 	w.place = nil
 	return true
 }
@@ -103,14 +114,19 @@ func (p *Pool) acquireBehind(pk Pick) (*Backend, error) {
 // serveLocked takes out of the queue all that need not wait any more. The caller
 // holds the queue's mu, and tells them when it no longer does.
 func (p *Pool) serveLocked() (served []*waiter) {
-	for e := p.queue.waiters.Front(); e != nil; {
+	full := false           // for those that tried none: what one of them lacks they all do
+	left := p.queue.retries // of those that are still to be looked at
+	for e := p.queue.waiters.Front(); e != nil && (!full || left > 0); {
 		w := e.Value.(*waiter)
 		e = e.Next()
+		if w.retries() {
+			left--
+		} else if full {
+			continue
+		}
 		b, err := p.pick(&w.pick)
 		if errors.Is(err, ErrFull) {
-			if len(w.pick.Tried) == 0 {
-				break // what does not suit one that takes any suits none behind
-			}
+			full = full || !w.retries()
 			continue
 		}
 		w.given = b

@@ -125,6 +125,33 @@ func TestLeavingTheQueue(t *testing.T) {
 	}
 }
 
+// One that every backend of the first tier failed takes a place of the next, however
+// many are before it that wait for the first; and it hears that none is left for it.
+func TestRetriesAreNotHeldUpByTheQueue(t *testing.T) {
+	second := capped("c", 1)
+	second.Tier = 1
+	l := newLine(t, 9, capped("a", 1), capped("b", 1), second)
+	p := l.pool
+	a, b := acquire(t, p), acquire(t, p)
+	c, err := p.Acquire(balancer.Pick{Tried: []*balancer.Backend{a, b}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.wait("fresh")
+	l.wait("retry", a, b)
+	l.wait("later")
+	l.wait("another", a, b)
+	l.want("", 4)
+	p.Release(c, balancer.Result{})
+	l.want("retry:c", 3)
+	p.Mark("c", balancer.Down, true)
+	l.want("another:none", 2)
+	p.Release(a, balancer.Result{})
+	l.want("fresh:a", 1)
+	p.Release(b, balancer.Result{})
+	l.want("later:b", 0)
+}
+
 // Whoever waits for another backend than the one that is free holds nobody up.
 func TestQueueIsNotHeldUpByRetries(t *testing.T) {
 	l := newLine(t, 9, capped("a", 1), capped("b", 1))
