@@ -213,11 +213,11 @@ func (s *secrets) renewList(l *certificateList, now time.Time, r *renewal) []hel
 				}
 				held = append(held, heldCertificate{file: c.Cert, cert: p.cert})
 			case had:
-				s.troubles.meet(now, trouble{certificateTrouble, fault.String(), "the one before stays"})
+				s.troubles.meet(now, trouble{certificateTrouble, "certificate", fault.String(), "the one before stays"})
 				former.missing = time.Time{}
 				held = append(held, former)
 			default:
-				s.troubles.meet(now, trouble{certificateTrouble, fault.String(), "it is left out"})
+				s.troubles.meet(now, trouble{certificateTrouble, "certificate", fault.String(), "it is left out"})
 			}
 		}
 	}
@@ -262,9 +262,8 @@ func (s *secrets) meetUncovered(now time.Time) {
 			case store.Covers(h.Pattern):
 				v.covered[i] = true
 			case v.covered[i]:
-				s.troubles.meet(now, trouble{
-					hostTrouble, fmt.Sprintf("route %q: %q", v.route.Name, h.Pattern), "its clients are refused",
-				})
+				why := fmt.Sprintf("route %q: no certificate covers %q", v.route.Name, h.Pattern)
+				s.troubles.meet(now, trouble{hostTrouble, "host", why, "its clients are refused"})
 			}
 		}
 	}

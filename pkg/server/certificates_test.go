@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/server"
 )
 
 // vault is a directory of certificates that a test changes while a server runs on it.
@@ -214,6 +218,7 @@ func TestBrokenCertificates(t *testing.T) {
 		if want := `so="the one before stays"`; !strings.Contains(line, want) {
 			t.Errorf("%s: got %s, want %s in it", tt.name, line, want)
 		}
+		checkFault(t, r.server, "certificate", tt.why, "the one before stays")
 		v.shown(r, "a.test", serial)
 		r.signals <- syscall.SIGHUP
 		r.log.wait(t, `msg="reload failed"`, i+1)
@@ -224,15 +229,31 @@ func TestBrokenCertificates(t *testing.T) {
 		if got := strings.Count(r.log.String(), line[strings.Index(line, "why="):]); got != 1 {
 			t.Errorf("%s: told %d times, want once", tt.name, got)
 		}
+		for faults := r.server.Faults(); len(faults) > 0; faults = r.server.Faults() { // until the look is over
+			runtime.Gosched()
+		}
 	}
 	// A new file that cannot be used takes nothing from the others.
 	v.replace("more.pem", nil)
 	r.log.wait(t, `msg="certificate is not taken" .*more.pem: is empty.* so="it is left out"`, 1)
+	checkFault(t, r.server, "certificate", "more.pem: is empty", "it is left out")
 	v.shown(r, "a.test", serial)
 	v.put("more", "b.test")
 	r.log.wait(t, fmt.Sprintf(reloaded, "added: more.pem"), 1)
 	r.reload(1, v.config(`"DIR/a.pem", "DIR/more.pem"`, "a.test", "b.test"))
 	r.session(v.authority, "b.test")
+}
+
+// checkFault: the server tells of one fault, and that is it.
+func checkFault(t *testing.T, s *server.Server, what, why, so string) {
+	t.Helper()
+	got := s.Faults()
+	if len(got) != 1 || got[0].What != what || !regexp.MustCompile(why).MatchString(got[0].Why) || got[0].So != so {
+		t.Errorf("got faults %+v, want one of %q, %q, %q", got, what, why, so)
+	}
+	if len(got) == 1 && (got[0].Since.IsZero() || got[0].Since.After(time.Now())) {
+		t.Errorf("got a fault since %v", got[0].Since)
+	}
 }
 
 // TestUncoveredHosts: the last certificate of a host goes, which is told, and comes back.
@@ -244,7 +265,8 @@ func TestUncoveredHosts(t *testing.T) {
 	r := start(t, nil, v.config(`"DIR/certs"`, "a.test", "b.test"))
 	v.remove("certs/a.pem")
 	r.log.wait(t, fmt.Sprintf(reloaded, "removed: a.pem"), 1)
-	r.log.wait(t, `msg="host is no longer covered by a certificate" why="route \\"a.test\\": \\"a.test\\""`, 1)
+	r.log.wait(t, `msg="host is no longer covered by a certificate" why="route \\"a.test\\": no certificate covers \\"a.test\\""`, 1)
+	checkFault(t, r.server, "host", `route "a.test": no certificate covers "a.test"`, "its clients are refused")
 	r.refused(v.authority, "a.test", "unrecognized name")
 	v.shown(r, "b.test", serial)
 	serial = v.put("certs/a", "a.test")

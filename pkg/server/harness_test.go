@@ -85,6 +85,7 @@ func (l *lines) wait(t *testing.T, pattern string, n int) []string {
 type running struct {
 	t           *testing.T
 	path        string
+	server      *server.Server
 	log, access *lines
 	signals     chan os.Signal
 	done        chan error
@@ -122,6 +123,7 @@ func startBy(t *testing.T, o server.Options, text string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.server = s
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { r.done <- s.Run(ctx, r.signals) }()
 	t.Cleanup(func() {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/x509"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -19,7 +18,7 @@ type trust struct {
 	now     *terminate.Trust
 	bundle  []*x509.Certificate
 	clients []*terminate.Clients
-	said    map[string]bool // warnings that stand
+	stands  map[string]time.Time // what is said to be out of time, since when
 }
 
 // trustFiles are the paths of client_ca and crl; the latter may be empty.
@@ -82,7 +81,7 @@ func (s *secrets) trust(p *config.TLSPolicy) *trust {
 			return t
 		}
 	}
-	t := &trust{files: files, said: map[string]bool{}}
+	t := &trust{files: files, stands: map[string]time.Time{}}
 	s.trusts = append(s.trusts, t)
 	patterns := []string{watch.Quote(files.ca)}
 	if files.crl != "" {
@@ -107,7 +106,7 @@ func (s *secrets) trust(p *config.TLSPolicy) *trust {
 			pos = p.CRL.Pos
 		}
 		s.report(problemAt(pos, problem))
-		t.said[problem.Text] = true
+		t.stands[problem.String()] = s.now
 	}
 	return t
 }
@@ -134,16 +133,21 @@ func (t *trust) late(now time.Time) []certs.Problem {
 	return problems
 }
 
-// warnOfTrusts says once of each authority and list that it is out of time, whether it
+// lateTrusts returns what is out of time of authorities and lists, each once: whether it
 // was so from the beginning or has become so.
-func (s *secrets) warnOfTrusts(now time.Time, log *slog.Logger) {
+func (s *secrets) lateTrusts(now time.Time) (say []string) {
 	for _, t := range s.trusts {
-		stands := map[string]bool{}
+		stands := map[string]time.Time{}
 		for _, p := range t.late(now) {
-			if stands[p.Text] = true; !t.said[p.Text] {
-				log.Warn("clients are refused", slog.String("why", p.String()))
+			why := p.String()
+			since, said := t.stands[why]
+			if !said {
+				since = now
+				say = append(say, why)
 			}
+			stands[why] = since
 		}
-		t.said = stands
+		t.stands = stands
 	}
+	return say
 }

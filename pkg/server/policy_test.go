@@ -124,6 +124,7 @@ func TestClientCertificatesFollowFiles(t *testing.T) {
 
 	exchange(t, m.crl, []byte("half of a list"))
 	r.log.wait(t, `msg="file is not taken" why="client_ca: .*members.crl: is not PEM`, 1)
+	checkFault(t, r.server, "client_ca", "members.crl: is not PEM", "what was loaded before stays")
 	if err := r.visit(d.as(ann)); err != nil {
 		t.Errorf("while the list is broken: %v", err)
 	}
@@ -144,6 +145,7 @@ func TestClientCertificatesFollowFiles(t *testing.T) {
 
 	exchange(t, m.crl, others.list(t, certs.RevokeOptions{NextUpdate: time.Now().Add(-time.Second)}))
 	r.log.wait(t, `level=WARN msg="clients are refused" why=".*members.crl: CRL is not of this time`, 1)
+	checkFault(t, r.server, "client_ca", "members.crl: CRL is not of this time", "clients are refused")
 	if err := r.visit(d.as(others.client(t, "bob"))); err == nil {
 		t.Error("a client is let in by a list that is out of date")
 	}

@@ -77,9 +77,11 @@ func (s *shelf) look(after time.Duration) (changed string, wait time.Duration) {
 	s.now = s.now.Add(after)
 	r := s.secrets.renew(s.now)
 	s.secrets.meetUncovered(s.now)
-	wait = sooner(r.wait, s.secrets.troubles.over(s.now, func(of trouble) {
+	said, left := s.secrets.troubles.over(s.now)
+	for _, of := range said {
 		s.said = append(s.said, strings.ReplaceAll(of.why, s.dir+"/", "")+", "+of.so)
-	}))
+	}
+	wait = sooner(r.wait, left)
 	s.secrets.eye.next()
 	return differenceText(r.files, "renewed"), wait
 }
@@ -123,7 +125,7 @@ func TestRenew(t *testing.T) {
 		{name: "back in time", change: func() { s.put("b") }, after: settle / 2, changed: "renewed: b.pem"},
 		{name: "gone again", change: func() { s.remove("b.pem"); s.remove("b.key") }, wait: settle},
 		{name: "for good", change: nothing, after: settle, changed: "removed: b.pem", wait: settle},
-		{name: "and a host with it", change: nothing, after: settle, said: `route "r": "b.test", its clients are refused`},
+		{name: "and a host with it", change: nothing, after: settle, said: `route "r": no certificate covers "b.test", its clients are refused`},
 		{name: "new and broken", change: func() { s.write("d.pem", []byte("x")) }, wait: settle},
 		{name: "and left out", change: nothing, after: settle, said: "d.pem: is not PEM: a PEM file is text that begins with -----BEGIN CERTIFICATE-----, it is left out"},
 		{name: "a key in the file, which had one beside it", change: func() {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/snicketlb/snicket/pkg/certs"
@@ -49,6 +50,7 @@ type secrets struct {
 	eye       *eye
 	followers []*follower // what is made anew when files change
 	troubles  troubles
+	faults    atomic.Pointer[[]Fault] // as of the last look; nil: there was none
 }
 
 // probeSecrets are those of a pool's probes.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -19,10 +18,6 @@ const (
 	// secretsUnwatched the same where they cannot be watched.
 	secretsEvery     = 30 * time.Second
 	secretsUnwatched = 5 * time.Second
-	// settle is how long what is wrong with a file must last to be spoken of, and how
-	// long one must be missing to be gone: a certificate and its key are written one
-	// after the other, and some remove a file before they write it anew.
-	settle = 2 * time.Second
 )
 
 // A follower is a part of a plan that was made of files and is made anew when they
@@ -73,7 +68,7 @@ func (s *secrets) refresh(now time.Time, log *slog.Logger) {
 			}
 		}
 		if f.err != nil {
-			s.troubles.meet(now, trouble{fileTrouble, f.what + ": " + f.err.Error(), "what was loaded before stays"})
+			s.troubles.meet(now, trouble{fileTrouble, f.what, f.err.Error(), "what was loaded before stays"})
 		}
 	}
 }
@@ -98,79 +93,6 @@ func baseNames(files []string) string {
 		names = append(names, "…")
 	}
 	return strings.Join(names, ", ")
-}
-
-// troubles are what is wrong with files, from one look to the next.
-type troubles struct {
-	standing map[trouble]*stand
-}
-
-// trouble is what to say of it.
-type trouble struct {
-	kind    troubleKind
-	why, so string
-}
-
-// troubleKind is what has the trouble.
-type troubleKind int
-
-const (
-	fileTrouble troubleKind = iota
-	certificateTrouble
-	hostTrouble
-)
-
-// say logs it.
-func (t trouble) say(log *slog.Logger) {
-	why, so := slog.String("why", t.why), slog.String("so", t.so)
-	switch t.kind {
-	case fileTrouble:
-		log.Warn("file is not taken", why, so)
-	case certificateTrouble:
-		log.Warn("certificate is not taken", why, so)
-	case hostTrouble:
-		log.Warn("host is no longer covered by a certificate", why, so)
-	}
-}
-
-type stand struct {
-	since     time.Time
-	met, said bool
-}
-
-// meet notes what is wrong at this look.
-func (t *troubles) meet(now time.Time, what trouble) {
-	if t.standing == nil {
-		t.standing = map[trouble]*stand{}
-	}
-	if t.standing[what] == nil {
-		t.standing[what] = &stand{since: now}
-	}
-	t.standing[what].met = true
-}
-
-// over ends a look: what was not met is forgotten, and say is called once with what has
-// stood for a while. It returns how long to wait for what has not; 0 for nothing.
-func (t *troubles) over(now time.Time, say func(trouble)) (wait time.Duration) {
-	inOrder := func(a, b trouble) int {
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.why, b.why), cmp.Compare(a.so, b.so))
-	}
-	for _, of := range slices.SortedFunc(maps.Keys(t.standing), inOrder) {
-		at := t.standing[of]
-		switch left := settle - now.Sub(at.since); {
-		case !at.met:
-			delete(t.standing, of)
-			continue
-		case at.said:
-		case left <= 0:
-			at.said = true
-			say(of)
-		default:
-			wait = sooner(wait, left)
-		}
-		at.met = false
-	}
-	return wait
 }
 
 // watchSecrets puts into force what files outside of the configuration hold, as they
@@ -214,9 +136,17 @@ func (s *Server) lookAtSecrets(w *watch.Watcher) (time.Duration, error) {
 	err := w.Watch(held.patterns())
 	now := time.Now()
 	held.refresh(now, s.log)
-	held.warnOfTrusts(now, s.log)
+	late := held.lateTrusts(now)
 	wait := s.renewCertificates(held, now)
-	wait = sooner(wait, held.troubles.over(now, func(of trouble) { of.say(s.log) }))
+	of, left := held.troubles.over(now)
+	wait = sooner(wait, left)
+	held.publish() // before it is said: who reads of a fault finds it
+	for _, why := range late {
+		s.log.Warn("clients are refused", slog.String("why", why))
+	}
+	for _, t := range of {
+		t.say(s.log)
+	}
 	held.eye.next()
 	if wait == 0 {
 		wait = secretsEvery

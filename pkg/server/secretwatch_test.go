@@ -104,7 +104,11 @@ func TestFollow(t *testing.T) {
 	look := func(after time.Duration) time.Duration {
 		now = now.Add(after)
 		s.refresh(now, log)
-		return s.troubles.over(now, func(of trouble) { said = append(said, of.why) })
+		of, wait := s.troubles.over(now)
+		for _, t := range of {
+			said = append(said, t.what+": "+t.why)
+		}
+		return wait
 	}
 	expect := func(step string, loads, sayings int) {
 		t.Helper()
