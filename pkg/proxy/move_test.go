@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,92 +18,6 @@ import (
 	"github.com/snicketlb/snicket/pkg/loop"
 	"github.com/snicketlb/snicket/pkg/proxy"
 )
-
-// copied is a descriptor of the same open file, as another process gets it.
-func copied(t testing.TB, fd int) int {
-	t.Helper()
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-// successor is a second data plane that has the sockets of h, by the same routes, and does
-// not accept yet.
-func (h *harness) successor(s proxy.State, loops int) (*harness, *proxy.Change) {
-	h.t.Helper()
-	given := h.p.Sockets()
-	for text, i := range given {
-		for k, fd := range i.Sockets {
-			i.Sockets[k] = copied(h.t, fd)
-		}
-		given[text] = i
-	}
-	next := newHarness(h.t, proxy.Options{Loops: loops, Log: slog.New(slog.DiscardHandler), Inherited: given})
-	next.run()
-	next.routes = append(next.routes, s.Routes...)
-	change, err := next.p.Prepare(s)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return next, change
-}
-
-// move hands all that can be moved over, and returns how many sessions that were.
-func (h *harness) move(next *harness, change *proxy.Change, s proxy.State) int {
-	h.t.Helper()
-	f := h.p.Freeze()
-	sessions := make([]proxy.Transfer, len(f.Sessions))
-	for i, m := range f.Sessions {
-		if m.Relay != nil { // what a process would have sent
-			r := *m.Relay
-			m.Relay = &r
-			for w := range r.Stand.Ways {
-				r.Stand.Ways[w].Held = bytes.Clone(r.Stand.Ways[w].Held)
-			}
-		}
-		if m.Opening != nil {
-			o := *m.Opening
-			o.Bytes = bytes.Clone(o.Bytes)
-			m.Opening = &o
-		}
-		m.Descriptors(func(fd *int) { *fd = copied(h.t, *fd) })
-		sessions[i] = m
-	}
-	heritage := f.Heritage
-	f.Leave()
-	next.p.Inherit(&heritage)
-	change.Commit()
-	next.p.Adopt(sessions, s.Routes)
-	next.listening()
-	return len(sessions)
-}
-
-// open connects and sends a hello.
-func (h *harness) open(hello []byte) *net.TCPConn {
-	h.t.Helper()
-	c := h.dial()
-	h.send(c, hello)
-	return c
-}
-
-// moving is a data plane with one route to backend, and the one that follows it.
-func moving(t testing.TB, backend string, change func(*proxy.Route)) (h *harness, move func() *harness) {
-	t.Helper()
-	fresh := func() proxy.State {
-		r := route("a.test", backend)
-		change(r)
-		return state(t, r)
-	}
-	h = start(t, fresh())
-	return h, func() *harness {
-		s := fresh()
-		next, prepared := h.successor(s, 3)
-		h.move(next, prepared, s)
-		return next
-	}
-}
 
 func TestMoveRelays(t *testing.T) {
 	b := lab.Serve(t, lab.Echo(), lab.Options{})
@@ -142,86 +55,6 @@ func TestMoveRelays(t *testing.T) {
 	}
 	if len(h.records) != 0 {
 		t.Error("a moved session has a second record")
-	}
-}
-
-// readFull expects want.
-func readFull(t testing.TB, c io.Reader, want []byte) {
-	t.Helper()
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("got %.40q, %v, want %.40q", got, err, want)
-	}
-}
-
-// TestMoveFull moves a session whose both ways are full: what was caught in buffers and
-// pipes arrives, whole and in order.
-func TestMoveFull(t *testing.T) {
-	const size = 24 << 20
-	released := make(chan struct{})
-	sums := make(chan [32]byte, 1)
-	b := lab.Serve(t, func(c *lab.Conn) {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_, _ = io.Copy(c, io.LimitReader(lab.Pattern(7), size))
-		}()
-		<-released
-		sum := sha256.New()
-		_, _ = io.Copy(sum, c)
-		<-done
-		sums <- [32]byte(sum.Sum(nil))
-	}, lab.Options{})
-	h, move := moving(t, b.Addr(), func(*proxy.Route) {})
-	hello := lab.Hello("a.test")
-	c := h.open(hello)
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		_, _ = io.Copy(struct{ io.Writer }{c}, io.LimitReader(lab.Pattern(5), size))
-		_ = c.CloseWrite()
-	}()
-	h.full()
-	next := move()
-	close(released)
-	sum := sha256.New()
-	if n, err := io.Copy(sum, c); err != nil || n != size {
-		t.Fatalf("got %d bytes, %v, want %d", n, err, size)
-	}
-	<-sent
-	if got, want := [32]byte(sum.Sum(nil)), digest(nil, 7, size); got != want {
-		t.Error("what came from the backend is not what it sent")
-	}
-	if got, want := <-sums, digest(hello, 5, size); got != want {
-		t.Error("what came to the backend is not what the client sent")
-	}
-	if r := next.want(proxy.OK); r.BytesOut != size {
-		t.Errorf("bytes out: got %d, want %d", r.BytesOut, size)
-	}
-}
-
-// digest is the SHA-256 of first and of so many bytes of a pattern.
-func digest(first []byte, seed uint64, size int64) [32]byte {
-	sum := sha256.New()
-	sum.Write(first)
-	_, _ = io.Copy(sum, io.LimitReader(lab.Pattern(seed), size))
-	return [32]byte(sum.Sum(nil))
-}
-
-// full waits until nothing moves any more, with bytes caught.
-func (h *harness) full() {
-	h.t.Helper()
-	still, last := 0, ""
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(lab.Patience); still < 10; <-tick.C {
-		if time.Now().After(deadline) {
-			h.t.Fatal("no way is ever full")
-		}
-		now := h.p.Dump()
-		if still++; now != last || h.p.Counters().Caught == 0 {
-			still, last = 0, now
-		}
 	}
 }
 
