@@ -123,9 +123,7 @@ func (d *described) complete() {
 // Every answer that the description has is got from a server at work, and is as it says.
 func TestAPIIsAsDescribed(t *testing.T) {
 	lab.Leaks(t)
-	ca := lab.NewAuthority(t, "ca")
-	options := lab.Options{TLS: ca.Server(t, "a.test")}
-	one, two := lab.Serve(t, lab.Echo(), options), lab.Serve(t, lab.Echo(), options)
+	ca, one, two := echoes(t)
 	cert, key := ca.WriteServer(t, "t.test")
 	text := pool("[pools.web.health]\ninterval = \"10ms\"\nrise = 1\nfall = 1\n", one, two) + "[[routes]]\nhosts = [\"no.test\"]\nmode = \"reject\"\n" +
 		fmt.Sprintf("[[routes]]\nhosts = [\"t.test\"]\nmode = \"terminate\"\nbackends = [\"unix:%s\"]\n[routes.tls]\ncertificates = [{ cert = %q, key = %q }]\n",

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -96,124 +95,14 @@ func pool(settings string, backends ...*lab.Server) string {
 		"[pools.web]\nbackends = [" + strings.Join(entries, ", ") + "]\n" + settings
 }
 
+// echoes are two backends for a.test, and who signed their certificates.
+func echoes(t *testing.T) (ca *lab.Authority, one, two *lab.Server) {
+	ca = lab.NewAuthority(t, "ca")
+	options := lab.Options{TLS: ca.Server(t, "a.test")}
+	return ca, lab.Serve(t, lab.Echo(), options), lab.Serve(t, lab.Echo(), options)
+}
+
 const unprobed = "[pools.web.health]\nenabled = false\n"
-
-// A wish keeps new sessions away, is shown, lives over a reload, and ends with ready.
-func TestWishes(t *testing.T) {
-	lab.Leaks(t)
-	ca := lab.NewAuthority(t, "ca")
-	options := lab.Options{TLS: ca.Server(t, "a.test")}
-	one, two := lab.Serve(t, lab.Echo(), options), lab.Serve(t, lab.Echo(), options)
-	text := pool(unprobed, one, two)
-	o := operate(t, text)
-
-	held := o.session(ca, "a.test")
-	name, stays, other := "b1", one, two
-	if two.Accepted() == 1 {
-		name, stays, other = "b2", two, one
-	}
-	b := must(o.SetState(t.Context(), "web", name, "drain"))
-	if b.State != "draining" || b.Wish == nil || b.Wish.Value != "drain" || b.Wish.By == "" || time.Since(b.Wish.Since) > time.Hour || b.Sessions != 1 {
-		t.Errorf("got %+v, wish %+v; want it draining, with one session", b, b.Wish)
-	}
-	o.log.wait(t, `msg=operator does=drain pool=web backend=`+name+` by=\S+ uid=\d+ gid=\d+ pid=\d+`, 1)
-	o.log.wait(t, `msg="backend drains" pool=web backend=`+name+` why="operator \S+ wishes it"`, 1)
-	for range 4 {
-		hangUp(t, o.session(ca, "a.test"))
-	}
-	o.reload(1, text+"[timeouts]\nidle = \"2h\"\n")
-	for range 4 {
-		hangUp(t, o.session(ca, "a.test"))
-	}
-	if got := stays.Accepted(); got != 1 {
-		t.Errorf("got %d connections to the backend that drains, want the one of before", got)
-	}
-	if got := other.Accepted(); got != 8 {
-		t.Errorf("got %d connections to the other, want 8", got)
-	}
-	o.echo(held)
-	since := b.Wish.Since
-	if b = o.backend(t, "web", name); b.State != "draining" || !b.Wish.Since.Equal(since) {
-		t.Errorf("got %+v after a reload, want the wish of before", b)
-	}
-	if b = must(o.SetState(t.Context(), "web", name, "ready")); b.State != "ready" || b.Wish != nil {
-		t.Errorf("got %+v after ready, want no wish", b)
-	}
-	o.session(ca, "a.test")
-	o.session(ca, "a.test") // fewer are on the one that was to drain, or as many
-	stays.WaitAccepted(t, 2)
-}
-
-// Down is down whatever probes say, and ready does not overrule a failing probe.
-func TestWishesAndProbes(t *testing.T) {
-	lab.Leaks(t)
-	ca := lab.NewAuthority(t, "ca")
-	backend := lab.Serve(t, lab.Echo(), lab.Options{TLS: ca.Server(t, "a.test")})
-	o := operate(t, pool(quick, backend))
-	o.log.wait(t, `msg="backend ready"`, 1)
-	if b := must(o.SetState(t.Context(), "web", "b1", "down")); b.State != "down" || b.Probe != "ready" || !strings.Contains(b.Why, "operator") {
-		t.Errorf("got %+v, want it down by an operator, and its probe good", b)
-	}
-	o.refused(ca, "a.test", "internal error")
-	if status, body := o.get(t, "/readyz"); status != http.StatusServiceUnavailable || body != "pool web: every backend is down\n" {
-		t.Errorf("got %d %q, want not ready, and why", status, body)
-	}
-	if b := must(o.SetState(t.Context(), "web", "b1", "ready")); b.State != "ready" {
-		t.Errorf("got %+v, want it ready", b)
-	}
-	hangUp(t, o.session(ca, "a.test"))
-	if status, body := o.get(t, "/readyz"); status != http.StatusOK || body != "ok\n" {
-		t.Errorf("got %d %q, want ready", status, body)
-	}
-	backend.Close()
-	o.log.wait(t, `msg="backend down" pool=web backend=b1 why=.*refused`, 1)
-	if b := must(o.SetState(t.Context(), "web", "b1", "ready")); b.State != "down" || b.Probe != "down" {
-		t.Errorf("got %+v, want it down, as its probe says", b)
-	}
-}
-
-// With too few ready, backends are tried that probes have down, but none that an
-// operator has: it does not count among those of which too few are ready.
-func TestWishesInPanic(t *testing.T) {
-	lab.Leaks(t)
-	ca := lab.NewAuthority(t, "ca")
-	options := lab.Options{TLS: ca.Server(t, "a.test")}
-	one, two := lab.Serve(t, lab.Echo(), options), lab.Serve(t, lab.Echo(), options)
-	o := operate(t, pool("panic_below = 0.9\nbalance = \"round-robin\"\n"+unprobed, one, two))
-	must(o.SetState(t.Context(), "web", "b1", "down"))
-	for range 4 {
-		hangUp(t, o.session(ca, "a.test"))
-	}
-	if got := one.Accepted(); got != 0 {
-		t.Errorf("got %d connections to a backend that an operator has down, want none", got)
-	}
-}
-
-func TestWeightWishes(t *testing.T) {
-	lab.Leaks(t)
-	ca := lab.NewAuthority(t, "ca")
-	options := lab.Options{TLS: ca.Server(t, "a.test")}
-	one, two := lab.Serve(t, lab.Echo(), options), lab.Serve(t, lab.Echo(), options)
-	text := pool(unprobed, one, two)
-	o := operate(t, text)
-	if b := must(o.SetWeight(t.Context(), "web", "b1", 0)); b.Weight != 0 || b.WeightDeclared != 1 || b.WeightWish == nil || b.WeightWish.Value != "0" {
-		t.Errorf("got %+v, want weight 0, by a wish", b)
-	}
-	o.reload(1, text+"[timeouts]\nidle = \"2h\"\n")
-	for range 4 {
-		hangUp(t, o.session(ca, "a.test"))
-	}
-	if got := one.Accepted(); got != 0 {
-		t.Errorf("got %d connections to a backend of weight 0, want none", got)
-	}
-	if b := must(o.ResetWeight(t.Context(), "web", "b1")); b.Weight != 1 || b.WeightWish != nil {
-		t.Errorf("got %+v, want the declared weight", b)
-	}
-	held := o.session(ca, "a.test")
-	o.session(ca, "a.test")
-	one.WaitAccepted(t, 1)
-	o.echo(held)
-}
 
 func TestSessionsAreSeenAndKilled(t *testing.T) {
 	lab.Leaks(t)
@@ -297,53 +186,6 @@ func TestManySessionsAreSeen(t *testing.T) {
 	}
 }
 
-func TestReloadInWords(t *testing.T) {
-	lab.Leaks(t)
-	ca := lab.NewAuthority(t, "ca")
-	options := lab.Options{TLS: ca.Server(t, "a.test")}
-	one, two := lab.Serve(t, lab.Echo(), options), lab.Serve(t, lab.Echo(), options)
-	both := pool(unprobed, one, two)
-	o := operate(t, both)
-	// One on each.
-	held := []io.Closer{o.session(ca, "a.test"), o.session(ca, "a.test")}
-	two.WaitAccepted(t, 1)
-	next := "[[routes]]\nname = \"x\"\nhosts = [\"x.test\"]\npool = \"web\"\n[[routes]]\nname = \"y\"\nhosts = [\"y.test\"]\nmode = \"reject\"\n" +
-		pool(unprobed, one) + "[timeouts]\ndrain = \"1h\"\n"
-	o.write(preamble + next)
-	want := []string{"2 routes added: x, y", "pool web changed", "pool web: backend b2 removed, drains 1 session", "settings changed: timeouts"}
-	d := must(o.Difference(t.Context()))
-	if got := fmt.Sprintf("%q", d.Changes); got != fmt.Sprintf("%q", want) {
-		t.Errorf("got %s that would change, want %q", got, want)
-	}
-	if !strings.Contains(d.Diff, "\n+drain = \"1h\"\n") || !strings.Contains(d.Diff, "\n-drain = \"30s\"\n") {
-		t.Errorf("got a difference of\n%s\nwant the new drain in it", d.Diff)
-	}
-	if got := must(o.Status(t.Context())).Generation; got != 1 {
-		t.Errorf("got generation %d, want that of the start: nothing was to change", got)
-	}
-	done := must(o.Reload(t.Context()))
-	if got := fmt.Sprintf("%q", done.Changes); got != fmt.Sprintf("%q", want) || done.Generation != 2 {
-		t.Errorf("got generation %d, %s; want 2, %q", done.Generation, got, want)
-	}
-	o.log.wait(t, `msg="backend removed" pool=web backend=b2 sessions=1`, 1)
-	if d := must(o.Difference(t.Context())); len(d.Changes) != 0 || d.Diff != "" {
-		t.Errorf("got %+v that would change, want nothing", d)
-	}
-
-	o.write(preamble + "[[routes]]\nhosts = [\"a.test\"]\n")
-	_, err := o.Reload(t.Context())
-	refused, ok := errors.AsType[*admin.Error](err)
-	if !ok || refused.Status != http.StatusConflict || len(refused.Problems) != 1 || !strings.Contains(refused.Problems[0], "neither pool nor backends") {
-		t.Errorf("got %+v, want each problem of the file", err)
-	}
-	if got := must(o.Status(t.Context())); got.Generation != 2 || !strings.Contains(got.ReloadFailed, "neither pool nor backends") {
-		t.Errorf("got %+v, want the configuration of before, and why the reload failed", got)
-	}
-	for _, c := range held {
-		c.Close()
-	}
-}
-
 func TestRefusalsAndEvents(t *testing.T) {
 	lab.Leaks(t)
 	ca := lab.NewAuthority(t, "ca")
@@ -408,48 +250,6 @@ func TestExplainRunning(t *testing.T) {
 	if _, err := o.Explain(t.Context(), admin.Question{Name: "a.test", Listener: "spare"}); err == nil || !strings.Contains(err.Error(), `no listener "spare"`) {
 		t.Errorf("got %v, want that there is no such listener", err)
 	}
-}
-
-// Within shutdown_delay all goes on, but for readiness; then the drain begins, at once
-// if a second signal asks for it.
-func TestShutdownDelay(t *testing.T) {
-	lab.Leaks(t)
-	ca := lab.NewAuthority(t, "ca")
-	backend := lab.Serve(t, lab.Echo(), lab.Options{TLS: ca.Server(t, "a.test")})
-	text := pool(unprobed, backend) + "[timeouts]\ndrain = \"1h\"\nshutdown_delay = "
-	o := operate(t, text+"\"1h\"\n")
-	held := o.session(ca, "a.test")
-	o.signals <- syscall.SIGTERM
-	o.log.wait(t, `msg=stopping signal=terminated shutdown_delay=1h`, 1)
-	if status, body := o.get(t, "/readyz"); status != http.StatusServiceUnavailable || !strings.HasPrefix(body, "stopping") {
-		t.Errorf("got %d %q, want not ready", status, body)
-	}
-	if status, _ := o.get(t, "/healthz"); status != http.StatusOK {
-		t.Errorf("got %d, want a process in good health", status)
-	}
-	if s := must(o.Status(t.Context())); s.State != admin.Stopping || s.Ready {
-		t.Errorf("got %+v, want it stopping", s)
-	}
-	if _, err := o.Reload(t.Context()); err == nil {
-		t.Error("got a reload while stopping")
-	}
-	hangUp(t, o.session(ca, "a.test"))
-	o.echo(held)
-	o.signals <- syscall.SIGTERM
-	o.log.wait(t, `msg="ending at once"`, 1)
-	ended(t, held)
-	o.wait()
-
-	o = operate(t, text+"\"1ms\"\n")
-	held = o.session(ca, "a.test")
-	o.signals <- syscall.SIGTERM
-	o.log.wait(t, `msg=draining`, 1)
-	if s := must(o.Status(t.Context())); s.State != admin.Draining || s.Ready || s.Sessions != 1 {
-		t.Errorf("got %+v, want it draining", s)
-	}
-	o.echo(held)
-	hangUp(t, held)
-	o.wait()
 }
 
 // Routes that speak HTTP are seen, counted and ended as all others.

@@ -34,11 +34,20 @@ func (r tree) must(err error) {
 	}
 }
 
-func (r tree) mkdir(name string) { r.t.Helper(); r.must(os.MkdirAll(r.path(name), 0o700)) }
-
-func (r tree) write(name string) {
+func (r tree) mkdir(names ...string) {
 	r.t.Helper()
-	r.must(os.WriteFile(r.path(name), []byte(name), 0o600))
+	for _, name := range names {
+		r.must(os.MkdirAll(r.path(name), 0o700))
+	}
+}
+
+// write writes files, whose directories need not be there.
+func (r tree) write(names ...string) {
+	r.t.Helper()
+	for _, name := range names {
+		r.mkdir(filepath.Dir(name))
+		r.must(os.WriteFile(r.path(name), []byte(name), 0o600))
+	}
 }
 
 func (r tree) rename(from, to string) { r.t.Helper(); r.must(os.Rename(r.path(from), r.path(to))) }
@@ -65,7 +74,7 @@ func TestWatch(t *testing.T) {
 		},
 		{
 			name: "replaced", files: []string{"a.pem"},
-			before: func(r tree) { r.write("a.pem"); r.write("new") }, change: func(r tree) { r.rename("new", "a.pem") },
+			before: func(r tree) { r.write("a.pem", "new") }, change: func(r tree) { r.rename("new", "a.pem") },
 		},
 		{
 			name: "removed", files: []string{"a.pem"},
@@ -94,7 +103,7 @@ func TestWatch(t *testing.T) {
 		},
 		{
 			name: "directory replaced", files: []string{"d/a.pem"},
-			before: func(r tree) { r.mkdir("d"); r.mkdir("n"); r.write("d/a.pem"); r.write("n/a.pem") },
+			before: func(r tree) { r.write("d/a.pem", "n/a.pem") },
 			change: func(r tree) { r.rename("d", "old"); r.rename("n", "d") },
 		},
 		{
@@ -113,9 +122,7 @@ func TestWatch(t *testing.T) {
 			name: "the link of a file", files: []string{"live/a.pem"},
 			before: func(r tree) {
 				r.mkdir("live")
-				r.mkdir("archive")
-				r.write("archive/1.pem")
-				r.write("archive/2.pem")
+				r.write("archive/1.pem", "archive/2.pem")
 				r.link("../archive/1.pem", "live/a.pem")
 			},
 			change: func(r tree) { r.link("../archive/2.pem", "live/a.pem") },
@@ -124,7 +131,6 @@ func TestWatch(t *testing.T) {
 			name: "the file behind a link", files: []string{"live/*.pem"},
 			before: func(r tree) {
 				r.mkdir("live")
-				r.mkdir("archive")
 				r.write("archive/1.pem")
 				r.link(r.path("archive/1.pem"), "live/a.pem")
 			},
@@ -134,8 +140,7 @@ func TestWatch(t *testing.T) {
 			name: "the link in the middle", files: []string{"a.pem"},
 			before: func(r tree) {
 				r.mkdir("m")
-				r.write("1.pem")
-				r.write("2.pem")
+				r.write("1.pem", "2.pem")
 				r.link("../1.pem", "m/link")
 				r.link("m/link", "a.pem")
 			},
@@ -144,10 +149,7 @@ func TestWatch(t *testing.T) {
 		{
 			name: "a mounted secret", files: []string{"secret/tls.crt"},
 			before: func(r tree) {
-				r.mkdir("secret/..v1")
-				r.mkdir("secret/..v2")
-				r.write("secret/..v1/tls.crt")
-				r.write("secret/..v2/tls.crt")
+				r.write("secret/..v1/tls.crt", "secret/..v2/tls.crt")
 				r.link("..v1", "secret/..data")
 				r.link("..data/tls.crt", "secret/tls.crt")
 			},
@@ -155,7 +157,7 @@ func TestWatch(t *testing.T) {
 		},
 		{
 			name: "the link of the directory", files: []string{"current/*.pem"},
-			before: func(r tree) { r.mkdir("v1"); r.mkdir("v2"); r.link("v1", "current") },
+			before: func(r tree) { r.mkdir("v1", "v2"); r.link("v1", "current") },
 			change: func(r tree) { r.link("v2", "current") },
 		},
 		{
@@ -200,10 +202,7 @@ func await(t *testing.T, w *watch.Watcher) {
 // leads to it.
 func TestMatters(t *testing.T) {
 	r := newTree(t)
-	r.mkdir("d")
-	r.mkdir("v1")
-	r.write("d/a.pem")
-	r.write("v1/tls.crt")
+	r.write("d/a.pem", "v1/tls.crt")
 	r.link("v1", "data")
 	r.link("data/tls.crt", "tls.crt")
 	files := []string{r.path("d/a.pem"), r.path("d/*.key"), r.path("tls.crt"), r.path("none/x.pem")}
