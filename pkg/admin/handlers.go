@@ -58,15 +58,16 @@ func (s *Server) all() http.Handler {
 		answer(w, d, err)
 	})
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
-		s.changes(r, "reload")
 		done, err := s.o.Reload(r.Context())
+		s.changed(r, err, "reload")
 		answer(w, done, err)
 	})
 	mux.HandleFunc("POST /v1/upgrade", s.upgrade)
 	mux.HandleFunc("DELETE /v1/sessions/{id}", func(w http.ResponseWriter, r *http.Request) {
 		id := r.PathValue("id")
-		s.changes(r, "kill", slog.String("session", id))
-		answer(w, struct{}{}, s.o.Kill(r.Context(), id))
+		err := s.o.Kill(r.Context(), id)
+		s.changed(r, err, "kill", slog.String("session", id))
+		answer(w, struct{}{}, err)
 	})
 	mux.HandleFunc("PUT /v1/pools/{pool}/backends/{backend}/state", s.putState)
 	mux.HandleFunc("PUT /v1/pools/{pool}/backends/{backend}/weight", s.putWeight)
@@ -295,11 +296,15 @@ func (s *Server) getExplanation(w http.ResponseWriter, r *http.Request) {
 	answer(w, e, err)
 }
 
-// changes logs a change before it is made, with who makes it.
-func (s *Server) changes(r *http.Request, what string, attrs ...slog.Attr) (by string) {
-	p := peerFrom(r.Context())
-	s.o.Log.LogAttrs(r.Context(), slog.LevelInfo, "operator", append(append([]slog.Attr{slog.String("does", what)}, attrs...), p.attrs()...)...)
-	return p.name()
+// changed logs what an operator has done, or with err what he was refused, and who he is.
+func (s *Server) changed(r *http.Request, err error, what string, attrs ...slog.Attr) {
+	all := append([]slog.Attr{slog.String("does", what)}, attrs...)
+	all = append(all, peerFrom(r.Context()).attrs()...)
+	level := slog.LevelInfo
+	if err != nil {
+		level, all = slog.LevelWarn, append(all, slog.Any("error", err))
+	}
+	s.o.Log.LogAttrs(r.Context(), level, "operator", all...)
 }
 
 // backendOf are the names in a request's path.
@@ -320,8 +325,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		answer(w, nil, BadRequest(fmt.Sprintf("binary %q", body.Binary), "write an absolute path"))
 		return
 	}
-	s.changes(r, "upgrade", slog.String("binary", body.Binary))
 	done, err := s.o.Upgrade(r.Context(), body.Binary)
+	s.changed(r, err, "upgrade", slog.String("binary", body.Binary))
 	answer(w, done, err)
 }
 
@@ -338,8 +343,9 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	pool, backend, attrs := backendOf(r)
-	by := s.changes(r, body.State, attrs...)
-	s.answerBackend(w, r, s.o.SetState(pool, backend, body.State, by))
+	err := s.o.SetState(pool, backend, body.State, peerFrom(r.Context()).name())
+	s.changed(r, err, body.State, attrs...)
+	s.answerBackend(w, r, err)
 }
 
 func (s *Server) putWeight(w http.ResponseWriter, r *http.Request) {
@@ -364,8 +370,9 @@ func (s *Server) setWeight(w http.ResponseWriter, r *http.Request, weight int) {
 	if weight >= 0 {
 		word = strconv.Itoa(weight)
 	}
-	by := s.changes(r, "weight", append(attrs, slog.String("weight", word))...)
-	s.answerBackend(w, r, s.o.SetWeight(pool, backend, weight, by))
+	err := s.o.SetWeight(pool, backend, weight, peerFrom(r.Context()).name())
+	s.changed(r, err, "weight", append(attrs, slog.String("weight", word))...)
+	s.answerBackend(w, r, err)
 }
 
 // answerBackend answers a change of a backend with what the backend is now.

@@ -186,6 +186,16 @@ func TestManySessionsAreSeen(t *testing.T) {
 	}
 }
 
+// attribute is the value of an event's attribute; empty for none.
+func attribute(e admin.Event, key string) string {
+	for _, a := range e.Attrs {
+		if a.Key == key {
+			return a.Value
+		}
+	}
+	return ""
+}
+
 func TestRefusalsAndEvents(t *testing.T) {
 	lab.Leaks(t)
 	ca := lab.NewAuthority(t, "ca")
@@ -225,9 +235,30 @@ func TestRefusalsAndEvents(t *testing.T) {
 		t.Errorf("got %+v, want the one refused", refused)
 	}
 	must(o.SetState(t.Context(), "web", "b1", "drain"))
-	wait("operator")
 	if e := wait("backend drains"); fmt.Sprint(e.Attrs[:2]) != "[{pool web} {backend b1}]" || e.Level != "info" {
 		t.Errorf("got %+v, want the backend that drains", e)
+	}
+	if e := wait("operator"); e.Level != "info" || attribute(e, "does") != "drain" || attribute(e, "error") != "" {
+		t.Errorf("got %+v, want what the operator has done", e)
+	}
+	// What is refused is no deed.
+	for _, tc := range []struct {
+		does, why string
+		do        func() error
+	}{
+		{"drain", "pool web has no backend b9", func() error { _, err := o.SetState(ctx, "web", "b9", "drain"); return err }},
+		{"weight", "no pool none", func() error { _, err := o.SetWeight(ctx, "none", "b1", 3); return err }},
+		{"kill", "no session", func() error { return o.Kill(ctx, "0123456789abcdef") }},
+		{"reload", "reload failed", func() error { o.write("nonsense"); _, err := o.Reload(ctx); return err }},
+		{"upgrade", "upgrade", func() error { _, err := o.Upgrade(ctx, ""); return err }},
+	} {
+		if err := tc.do(); err == nil {
+			t.Errorf("%s: got no error", tc.does)
+		}
+		e := wait("operator")
+		if e.Level != "warn" || attribute(e, "does") != tc.does || !strings.Contains(attribute(e, "error"), tc.why) {
+			t.Errorf("%s: got %+v, want that it was refused as %q", tc.does, e, tc.why)
+		}
 	}
 	cancel()
 	if err := <-followed; !errors.Is(err, context.Canceled) {

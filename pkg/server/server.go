@@ -325,17 +325,28 @@ func (s *Server) delay(ctx context.Context, d time.Duration, sig os.Signal, sign
 		case <-ctx.Done():
 			return true
 		case sig := <-signals:
-			switch sig {
-			case syscall.SIGHUP, syscall.SIGUSR2:
-				s.log.Warn("no reload while stopping")
-			case syscall.SIGUSR1:
-				s.reopen()
-			default:
-				s.log.Warn("ending at once", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()))
+			if s.endsAtOnce(sig) {
 				return false
 			}
 		}
 	}
+}
+
+// endsAtOnce obeys a signal of one that is ending already, and reports whether it asks
+// for the end now.
+func (s *Server) endsAtOnce(sig os.Signal) bool {
+	switch sig {
+	case syscall.SIGHUP:
+		s.log.Warn("no reload while ending")
+	case syscall.SIGUSR2:
+		s.log.Warn("no upgrade while ending")
+	case syscall.SIGUSR1:
+		s.reopen()
+	default:
+		s.log.Warn("ending at once", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()))
+		return true
+	}
+	return false
 }
 
 // drain waits for sessions to end: until the drain timeout, or a further signal.
@@ -367,13 +378,7 @@ func (s *Server) awaitDrain(ctx context.Context, wait time.Duration, signals <-c
 		case <-done:
 			return
 		case sig := <-signals:
-			switch sig {
-			case syscall.SIGHUP, syscall.SIGUSR2:
-				s.log.Warn("no reload while draining")
-			case syscall.SIGUSR1:
-				s.reopen()
-			default:
-				s.log.Warn("ending at once", slog.String("signal", sig.String()), slog.Int("sessions", s.proxy.Active()))
+			if s.endsAtOnce(sig) {
 				cancel()
 				<-done
 				return

@@ -134,7 +134,7 @@ func TestDrain(t *testing.T) {
 		r.signals <- syscall.SIGINT
 		r.log.wait(t, `msg=draining`, 1)
 		r.signals <- syscall.SIGHUP
-		r.log.wait(t, `msg="no reload while draining"`, 1)
+		r.log.wait(t, `msg="no reload while ending"`, 1)
 		r.signals <- syscall.SIGINT
 		ended(t, c)
 		r.wait()
