@@ -49,6 +49,7 @@ const (
 	poolTable     = "pool"
 	backendTable  = "backend"
 	statusTable   = "status"
+	keptTable     = "kept"
 	metaTable     = "meta"
 )
 
@@ -73,6 +74,7 @@ func New() *Registry {
 		poolTable:     byName(),
 		backendTable:  byBackend(),
 		statusTable:   byBackend(),
+		keptTable:     byBackend(),
 		metaTable:     &memdb.ConditionalIndex{Conditional: func(any) (bool, error) { return true, nil }},
 	} {
 		schema.Tables[name] = &memdb.TableSchema{
@@ -98,7 +100,9 @@ type Changes struct {
 
 // Declare replaces what is declared by c and its resolved backends, and forgets what
 // was observed of backends that are no more, or that nobody observes any longer, all
-// in one transaction. Where a configuration stands in its file is not kept: moving lines changes nothing.
+// in one transaction. What an operator wants of a backend that is no more is kept for a
+// while, and holds again if it comes back by then. Where a configuration stands in its file
+// is not kept: moving lines changes nothing.
 func (r *Registry) Declare(c *config.Config, backends []Backend, at time.Time) Changes {
 	txn := r.db.Txn(true)
 	defer txn.Commit()
@@ -127,29 +131,31 @@ func declare(txn *memdb.Txn, c *config.Config, backends []Backend, at time.Time)
 	ch.Listeners = replace(txn, listenerTable, unplaced(c.Listeners, placelessListener), func(l *config.Listener) string { return l.Name }, same)
 	ch.Routes = replace(txn, routeTable, unplaced(c.Routes, placelessRoute), func(r *config.Route) string { return r.Name }, sameRoute)
 	ch.Pools = replace(txn, poolTable, unplaced(c.Pools, placelessPool), func(p *config.Pool) string { return p.Name }, same)
-	ch.Backends = setBackends(txn, backends)
+	ch.Backends = setBackends(txn, backends, at)
 	ch.Generation = meta(txn).Generation + 1
 	insert(txn, metaTable, &Meta{Generation: ch.Generation, At: at})
 	return ch
 }
 
-// SetBackends replaces the backends alone, after names have resolved anew.
-func (r *Registry) SetBackends(backends []Backend) Difference {
+// SetBackends replaces the backends alone, after names have resolved anew at that time.
+func (r *Registry) SetBackends(backends []Backend, at time.Time) Difference {
 	txn := r.db.Txn(true)
 	defer txn.Commit()
-	return setBackends(txn, backends)
+	return setBackends(txn, backends, at)
 }
 
-func setBackends(txn *memdb.Txn, backends []Backend) Difference {
+func setBackends(txn *memdb.Txn, backends []Backend, at time.Time) Difference {
 	list := make([]*Backend, len(backends))
 	for i := range backends {
 		b := backends[i]
 		list[i] = &b
 	}
 	d := replace(txn, backendTable, list, func(b *Backend) string { return b.Pool + "/" + b.ID }, same)
+	keepLeft(txn, at)
 	for _, s := range rows[Status](txn, statusTable) {
 		setStatus(txn, *s)
 	}
+	settleKept(txn, at)
 	return d
 }
 

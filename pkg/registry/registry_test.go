@@ -159,8 +159,8 @@ func TestObserve(t *testing.T) {
 		t.Errorf("got %+v after a time without probes, want unknown", got)
 	}
 	r.Observe("web", "a", seen)
-	r.SetBackends(nil)
-	r.SetBackends(backends)
+	r.SetBackends(nil, time.Time{})
+	r.SetBackends(backends, time.Time{})
 	if got := r.View().Status("web", "a"); got.State != health.Unknown {
 		t.Errorf("got %+v of a backend that came back, want unknown", got)
 	}
@@ -179,8 +179,8 @@ func TestWait(t *testing.T) {
 		}{
 			{"a status", func() { r.Observe("web", "a", up) }, true},
 			{"the same status", func() { r.Observe("web", "a", up) }, false},
-			{"the same backends", func() { r.SetBackends(backends) }, false},
-			{"no backends", func() { r.SetBackends(nil) }, true},
+			{"the same backends", func() { r.SetBackends(backends, time.Time{}) }, false},
+			{"no backends", func() { r.SetBackends(nil, time.Time{}) }, true},
 			{"a generation", func() { r.Declare(declared(1, "a.test"), nil, time.Time{}) }, true},
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -50,7 +50,7 @@ const (
 )
 
 // Wished is what an operator wants of a backend. It lasts as long as the backend is
-// declared, over any number of declarations.
+// declared, over any number of declarations, and for an hour more.
 type Wished struct {
 	State Wish
 	Since time.Time // of State; zero: no wish

@@ -150,7 +150,7 @@ func (s *Server) discovered(pool string, r discover.Report) {
 	}
 	s.found[pool] = now
 	s.sayDiscovered(pool, was, now)
-	s.registry.SetBackends(backendRows(s.plan.config, s.names, s.found))
+	s.registry.SetBackends(backendRows(s.plan.config, s.names, s.found), time.Now())
 	for _, host := range hostNames(s.plan.config, s.found) {
 		if _, known := s.names[host]; !known {
 			select {

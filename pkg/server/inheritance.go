@@ -12,7 +12,8 @@ import (
 func (s *Server) stateNow() *upgrade.State {
 	now := time.Now()
 	st := &upgrade.State{Ejections: s.ejector.States()}
-	for _, row := range s.registry.View().AllStatuses() {
+	view := s.registry.View()
+	for _, row := range append(view.AllStatuses(), view.Kept()...) {
 		st.Statuses = append(st.Statuses, *row)
 	}
 	s.checker.All(func(id string, c health.Status) bool {
@@ -49,8 +50,11 @@ func (s *Server) restoreRows() {
 	for _, row := range s.state.Statuses {
 		s.registry.Observe(row.Pool, row.ID, row.Probed)
 		s.registry.Eject(row.Pool, row.ID, row.Ejected)
-		if row.Wished != (registry.Wished{}) {
-			s.registry.Wish(row.Pool, row.ID, func(w *registry.Wished) { *w = row.Wished })
+		if row.Wished == (registry.Wished{}) {
+			continue
+		}
+		if !s.registry.Wish(row.Pool, row.ID, func(w *registry.Wished) { *w = row.Wished }) {
+			s.registry.Keep(row.Pool, row.ID, row.Wished, time.Now())
 		}
 	}
 }

@@ -205,5 +205,5 @@ func (s *Server) resolveOnce(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.learnLocked(hostNames(s.plan.config, s.found), answers) // a reload may have come between
-	s.registry.SetBackends(backendRows(s.plan.config, s.names, s.found))
+	s.registry.SetBackends(backendRows(s.plan.config, s.names, s.found), time.Now())
 }

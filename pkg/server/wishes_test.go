@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +92,32 @@ func TestWishesAndProbes(t *testing.T) {
 	if b := must(o.SetState(t.Context(), "web", "b1", "ready")); b.State != "down" || b.Probe != "down" {
 		t.Errorf("got %+v, want it down, as its probe says", b)
 	}
+}
+
+// A wish holds for a backend that has left for a moment, as a name does that resolves to
+// less, and its return is no way around it.
+func TestWishesOutliveTheirBackends(t *testing.T) {
+	lab.Leaks(t)
+	ca, one, two := echoes(t)
+	file := filepath.Join(t.TempDir(), "backends.json")
+	both := fmt.Sprintf("[%q, %q]", one.Addr(), two.Addr())
+	put(t, file, both)
+	o := operate(t, webRoute+fmt.Sprintf("[pools.web.discover]\nfile = %q\n", file)+unprobed)
+	o.log.wait(t, `msg="backends discovered"`, 1)
+	must(o.SetState(t.Context(), "web", one.Addr(), "drain"))
+	const drains = `msg="backend drains" pool=web backend=\S+ why="operator \S+ wishes it"`
+	o.log.wait(t, drains, 1)
+	put(t, file, fmt.Sprintf("[%q]", two.Addr()))
+	o.log.wait(t, `msg="backend removed" pool=web backend=`+one.Addr(), 1)
+	if _, err := o.SetState(t.Context(), "web", one.Addr(), "ready"); err == nil {
+		t.Error("got a wish for a backend that is gone")
+	}
+	put(t, file, both)
+	o.log.wait(t, drains, 2)
+	if b := o.backend(t, "web", one.Addr()); b.State != "draining" || b.Wish == nil || b.Wish.Value != "drain" {
+		t.Errorf("got %+v, wish %+v; want the wish of before", b, b.Wish)
+	}
+	o.avoids(ca, one)
 }
 
 // With too few ready, backends are tried that probes have down, but none that an
