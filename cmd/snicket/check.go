@@ -203,15 +203,3 @@ func printExplanation(c *cli.Context, q server.Query, e *admin.Explanation) erro
 	_, err := fmt.Fprintf(c.App.Writer, "outcome: %s to pool %s\n", e.Mode, e.Pool)
 	return err
 }
-
-// list is at most ten names, separated by commas.
-func list(names []string) string {
-	const most = 10
-	switch n := len(names); {
-	case n == 0:
-		return "none"
-	case n > most:
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n-most)
-	}
-	return strings.Join(names, ", ")
-}

@@ -8,11 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"syscall"
-	"text/tabwriter"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -49,8 +45,38 @@ func asking(command *cli.Command, action func(context.Context, *cli.Context, *cl
 	file := configFlag()
 	file.Usage = "ask the balancer that has its admin socket where `FILE` says; what it reloads is its own file"
 	command.Flags = append(command.Flags, socketFlag(), file)
-	command.Action = func(c *cli.Context) error { return ask(c, action) }
+	command.Action = func(c *cli.Context) error {
+		if command.ArgsUsage == "" {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+		}
+		return ask(c, action)
+	}
 	return command
+}
+
+// answering is asking for one answer, which is printed for people, or with --json as it
+// came.
+func answering[T any](command *cli.Command, question func(context.Context, *cli.Context, *client.Client) (T, error), show func(*cli.Context, T) error) *cli.Command {
+	command.Flags = append(command.Flags, jsonFlag())
+	return asking(command, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
+		v, err := question(ctx, c, balancer)
+		switch {
+		case err != nil:
+			return err
+		case c.Bool("json"):
+			return printJSON(c, v)
+		}
+		return show(c, v)
+	})
+}
+
+// plainly is a question that is the same whatever the command line says.
+func plainly[T any](question func(*client.Client, context.Context) (T, error)) func(context.Context, *cli.Context, *client.Client) (T, error) {
+	return func(ctx context.Context, _ *cli.Context, balancer *client.Client) (T, error) {
+		return question(balancer, ctx)
+	}
 }
 
 func ask(c *cli.Context, action func(context.Context, *cli.Context, *client.Client) error) error {
@@ -139,68 +165,5 @@ func printJSON(c *cli.Context, v any) error {
 	return out.Encode(v)
 }
 
-// grid prints rows of cells in columns, below their headings.
-type grid struct {
-	w *tabwriter.Writer
-}
-
-func newGrid(c *cli.Context, headings ...string) grid {
-	g := grid{tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)}
-	g.row(headings...)
-	return g
-}
-
-// row prints one row. What is empty is shown as "-".
-func (g grid) row(cells ...string) {
-	for i, cell := range cells {
-		if cell == "" {
-			cells[i] = "-"
-		}
-	}
-	fmt.Fprintln(g.w, strings.Join(cells, "\t"))
-}
-
-// printable is text of the network for a terminal: quoted unless it is harmless.
-func printable(text string) string {
-	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) || r == ' ' }) {
-		return strconv.Quote(text)
-	}
-	return text
-}
-
-// lasting is a duration as short as it can be told: two units at most.
-func lasting(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < time.Minute:
-		return d.Truncate(time.Second).String()
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < day:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
-}
-
-// since is how long ago that was; empty for never.
-func since(t *time.Time) string {
-	if t == nil {
-		return ""
-	}
-	return lasting(max(time.Since(*t), 0))
-}
-
-// bytesText is a number of bytes with three digits or so.
-func bytesText[T int64 | uint64](n T) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, i := float64(n)/unit, 0
-	for ; v >= unit && i < 4; i++ {
-		v /= unit
-	}
-	return fmt.Sprintf("%.1f %ciB", v, "KMGTP"[i])
-}
+// printLine prints an answer for programs in one line.
+func printLine(c *cli.Context, v any) error { return json.NewEncoder(c.App.Writer).Encode(v) }

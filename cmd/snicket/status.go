@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,25 +13,11 @@ import (
 )
 
 func statusCommand() *cli.Command {
-	return asking(&cli.Command{
-		Name: "status", Usage: "show how a running balancer stands",
-		Flags: []cli.Flag{jsonFlag()},
-	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
-		s, err := balancer.Status(ctx)
-		switch {
-		case err != nil:
-			return err
-		case c.Bool("json"):
-			return printJSON(c, s)
-		}
-		return printStatus(c, &s)
-	})
+	return answering(&cli.Command{Name: "status", Usage: "show how a running balancer stands"},
+		plainly((*client.Client).Status), printStatus)
 }
 
-func printStatus(c *cli.Context, s *admin.Status) error {
+func printStatus(c *cli.Context, s admin.Status) error {
 	out := c.App.Writer
 	ready := "ready"
 	if !s.Ready {
@@ -72,25 +54,19 @@ func printStatus(c *cli.Context, s *admin.Status) error {
 }
 
 func backendsCommand() *cli.Command {
-	return asking(&cli.Command{
-		Name: "backends", Usage: "show the backends of a running balancer, and why one is not ready",
-		ArgsUsage: "[POOL]", Flags: []cli.Flag{jsonFlag()},
-	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
+	return answering(&cli.Command{
+		Name: "backends", Usage: "show the backends of a running balancer, and why one is not ready", ArgsUsage: "[POOL]",
+	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) ([]admin.Backend, error) {
 		if c.Args().Len() > 1 {
-			return usage("backends takes one POOL, got %d", c.Args().Len())
+			return nil, usage("backends takes one POOL, got %d", c.Args().Len())
 		}
 		pool := c.Args().First()
 		list, err := balancer.Backends(ctx, pool)
-		switch {
-		case err != nil:
-			return err
-		case len(list) == 0 && pool != "":
-			return &hinted{fmt.Errorf("no backend in a pool %q", pool), "snicket status lists the pools"}
-		case c.Bool("json"):
-			return printJSON(c, list)
+		if err == nil && len(list) == 0 && pool != "" {
+			err = &hinted{fmt.Errorf("no backend in a pool %q", pool), "snicket status lists the pools"}
 		}
-		return printBackends(c, list)
-	})
+		return list, err
+	}, printBackends)
 }
 
 func printBackends(c *cli.Context, list []admin.Backend) error {
@@ -136,165 +112,21 @@ func whyText(b *admin.Backend) string {
 	return strings.Join(parts, "; ")
 }
 
-// sentence is printable for sentences.
-func sentence(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text)
-}
-
 func routesCommand() *cli.Command {
-	return asking(&cli.Command{
-		Name: "routes", Usage: "show the routes of a running balancer, and what they have served",
-		Flags: []cli.Flag{jsonFlag()},
-	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
-		list, err := balancer.Routes(ctx)
-		switch {
-		case err != nil:
-			return err
-		case c.Bool("json"):
-			return printJSON(c, list)
-		}
-		g := newGrid(c, "ROUTE", "MODE", "POOL", "SESSIONS", "OK", "OTHERS", "IN", "OUT", "HOSTS")
-		for i := range list {
-			r := &list[i]
-			ok, others, in, out := "", "", "", ""
-			if r.Ended != nil {
-				ok, others = strconv.FormatUint(r.Ended["ok"], 10), othersText(r.Ended)
-				in, out = bytesText(r.BytesIn), bytesText(r.BytesOut)
-			}
-			g.row(r.Name, r.Mode, r.Pool, strconv.Itoa(r.Sessions), ok, others, in, out, few(r.Hosts))
-		}
-		return g.w.Flush()
-	})
+	return answering(&cli.Command{Name: "routes", Usage: "show the routes of a running balancer, and what they have served"},
+		plainly((*client.Client).Routes), printRoutes)
 }
 
-// othersText are the outcomes beside ok, the most frequent first.
-func othersText(ended map[string]uint64) string {
-	words := slices.DeleteFunc(slices.Sorted(maps.Keys(ended)), func(word string) bool { return word == "ok" })
-	slices.SortStableFunc(words, func(a, b string) int { return int(ended[b]) - int(ended[a]) })
-	for i, word := range words {
-		words[i] = fmt.Sprintf("%d %s", ended[word], word)
+func printRoutes(c *cli.Context, list []admin.Route) error {
+	g := newGrid(c, "ROUTE", "MODE", "POOL", "SESSIONS", "OK", "OTHERS", "IN", "OUT", "HOSTS")
+	for i := range list {
+		r := &list[i]
+		ok, others, in, out := "", "", "", ""
+		if r.Ended != nil {
+			ok, others = strconv.FormatUint(r.Ended["ok"], 10), othersText(r.Ended)
+			in, out = bytesText(r.BytesIn), bytesText(r.BytesOut)
+		}
+		g.row(r.Name, r.Mode, r.Pool, strconv.Itoa(r.Sessions), ok, others, in, out, few(r.Hosts))
 	}
-	return strings.Join(words, ", ")
-}
-
-// few is at most three names.
-func few(names []string) string {
-	const most = 3
-	if n := len(names); n > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n-most)
-	}
-	return strings.Join(names, ", ")
-}
-
-func certsCommand() *cli.Command {
-	return asking(&cli.Command{
-		Name: "certs", Usage: "show the certificates for clients, the first to expire first",
-		Flags: []cli.Flag{jsonFlag()},
-	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
-		list, err := balancer.Certificates(ctx)
-		if err != nil {
-			return err
-		}
-		slices.SortStableFunc(list, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
-		if c.Bool("json") {
-			return printJSON(c, list)
-		}
-		g := newGrid(c, "NAMES", "EXPIRES", "LEFT", "KEY", "FROM", "ROUTES", "NOTE")
-		for i := range list {
-			v := &list[i]
-			from, note := v.File, ""
-			if v.ACME {
-				from = "acme"
-			}
-			if v.Superseded {
-				note = "superseded"
-			}
-			g.row(sentence(few(v.Names)), v.NotAfter.Local().Format(time.DateOnly), leftText(time.Until(v.NotAfter)), v.Key, from, few(v.Routes), note)
-		}
-		return g.w.Flush()
-	})
-}
-
-// leftText is the time that a certificate has left.
-func leftText(d time.Duration) string {
-	if d <= 0 {
-		return "expired"
-	}
-	return lasting(d)
-}
-
-func refusedCommand() *cli.Command {
-	return asking(&cli.Command{
-		Name: "refused", Usage: "show the latest sessions that got no backend, and why",
-		Flags: []cli.Flag{jsonFlag()},
-	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
-		list, err := balancer.Refused(ctx)
-		switch {
-		case err != nil:
-			return err
-		case c.Bool("json"):
-			return printJSON(c, list)
-		}
-		g := newGrid(c, "TIME", "CLIENT", "LISTENER", "SNI", "OUTCOME", "JA4", "ERROR")
-		for i := range list {
-			r := &list[i]
-			g.row(r.Time.Local().Format(time.DateTime), r.Client, r.Listener, printable(r.SNI), r.Outcome, r.JA4, sentence(r.Error))
-		}
-		return g.w.Flush()
-	})
-}
-
-func eventsCommand() *cli.Command {
-	return asking(&cli.Command{
-		Name: "events", Usage: "show what happened to a running balancer: backends, reloads, operators",
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, DisableDefaultText: true, Usage: "go on with what happens, till Ctrl-C"},
-			&cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print one JSON object for each"},
-		},
-	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
-		show := func(e admin.Event) error { return printEvent(c, &e) }
-		if c.Bool("follow") {
-			if err := balancer.Follow(ctx, 0, show); !errors.Is(err, context.Canceled) {
-				return err
-			}
-			return nil // the user has seen enough
-		}
-		list, err := balancer.Events(ctx, 0)
-		for _, e := range list {
-			if err := show(e); err != nil {
-				return err
-			}
-		}
-		return err
-	})
-}
-
-func printEvent(c *cli.Context, e *admin.Event) error {
-	if c.Bool("json") {
-		return printLine(c, e)
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %-5s  %s", e.Time.Local().Format(time.DateTime), e.Level, e.Message)
-	for _, a := range e.Attrs {
-		fmt.Fprintf(&b, "  %s=%s", a.Key, printable(a.Value))
-	}
-	_, err := fmt.Fprintln(c.App.Writer, b.String())
-	return err
+	return g.w.Flush()
 }

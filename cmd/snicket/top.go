@@ -26,9 +26,6 @@ func topCommand() *cli.Command {
 	return asking(&cli.Command{
 		Name: "top", Usage: "watch a running balancer, and drain its backends",
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
 		in, out := terminal(c.App.Reader), terminal(c.App.Writer)
 		if in == nil || out == nil || os.Getenv("TERM") == "dumb" || os.Getenv("TERM") == "" {
 			return &hinted{errors.New("top needs a terminal that it can draw on"), "snicket status, backends and routes print what there is, with --json for programs"}

@@ -7,38 +7,32 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/admin/client"
 )
 
 func upgradeCommand() *cli.Command {
-	return asking(&cli.Command{
+	return answering(&cli.Command{
 		Name: "upgrade", Usage: "have a new process go on with the sessions of a running balancer",
 		Description: "Listeners and live sessions move without a client noticing; those whose TLS ends here finish in the old process. What cannot be done changes nothing.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "binary", Usage: "start the program `FILE`; default: what now lies where the running one did"}, jsonFlag(),
+			&cli.StringFlag{Name: "binary", Usage: "start the program `FILE`; default: what now lies where the running one did"},
 		},
-	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
+	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) (done admin.Upgraded, err error) {
 		binary := c.String("binary")
 		if binary != "" {
-			var err error
 			if binary, err = filepath.Abs(binary); err != nil {
-				return err
+				return done, err
 			}
 		}
-		done, err := balancer.Upgrade(ctx, binary)
-		switch {
-		case err != nil:
-			return err
-		case c.Bool("json"):
-			return printJSON(c, done)
-		}
-		fmt.Fprintf(c.App.Writer, "version %s runs as process %d\n%d sessions moved, within %.1f ms\n", done.Version, done.PID, done.Moved, done.PauseMS)
-		if done.Stay > 0 {
-			fmt.Fprintf(c.App.Writer, "%d sessions cannot move, and end in the process before\n", done.Stay)
-		}
-		return nil
-	})
+		return balancer.Upgrade(ctx, binary)
+	}, printUpgraded)
+}
+
+func printUpgraded(c *cli.Context, done admin.Upgraded) error {
+	fmt.Fprintf(c.App.Writer, "version %s runs as process %d\n%d sessions moved, within %.1f ms\n", done.Version, done.PID, done.Moved, done.PauseMS)
+	if done.Stay > 0 {
+		fmt.Fprintf(c.App.Writer, "%d sessions cannot move, and end in the process before\n", done.Stay)
+	}
+	return nil
 }
