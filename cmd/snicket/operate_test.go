@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,18 @@ func serving(ts *testscript.TestScript, _ bool, _ []string) {
 	await(ts, "balancer that serves", func(ctx context.Context) bool {
 		s, err := c.Status(ctx)
 		return err == nil && s.Ready
+	})
+}
+
+// untaken waits until N files are not taken.
+func untaken(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	c := client.New(ts.Getenv(socketVariable))
+	defer c.Close()
+	await(ts, args[0]+" files that are not taken", func(ctx context.Context) bool {
+		s, err := c.Status(ctx)
+		return err == nil && len(s.Faults) == want
 	})
 }
 

@@ -28,9 +28,12 @@ func printStatus(c *cli.Context, s admin.Status) error {
 	if s.ReloadFailed != "" {
 		fmt.Fprintf(out, "the latest reload failed: %s\n", s.ReloadFailed)
 	}
-	fmt.Fprintf(out, "sessions %d, unfinished hellos %d, routes %d, loops %d\n", s.Sessions, s.Hellos, s.Routes, s.Loops)
+	fmt.Fprintf(out, "sessions %d of at most %s, unfinished hellos %d, routes %d, loops %d\n", s.Sessions, mostText(&s), s.Hellos, s.Routes, s.Loops)
 	if s.Paused {
 		fmt.Fprintln(out, "accepting pauses: max_connections is reached")
+	}
+	for i := range s.Faults {
+		fmt.Fprintln(out, faultText(&s.Faults[i]))
 	}
 	fmt.Fprintln(out)
 	g := newGrid(c, "LISTENER", "ADDRESS", "SESSIONS")
@@ -51,6 +54,26 @@ func printStatus(c *cli.Context, s admin.Status) error {
 			strconv.Itoa(p.Ejected), strconv.Itoa(p.Sessions), strconv.Itoa(p.Queue), note)
 	}
 	return g.w.Flush()
+}
+
+// mostText is how many sessions there may be, and why not more.
+func mostText(s *admin.Status) string {
+	if s.MaxConnections < s.MaxConnectionsDeclared {
+		return fmt.Sprintf("%d (max_connections %d: LimitNOFILE allows no more)", s.MaxConnections, s.MaxConnectionsDeclared)
+	}
+	return strconv.Itoa(s.MaxConnections)
+}
+
+// faultText is what the log says of it, and since when.
+func faultText(f *admin.Fault) string {
+	what := f.What
+	switch what {
+	case "certificate":
+		what = "certificate is not taken"
+	case "host":
+		what = "host is no longer covered"
+	}
+	return fmt.Sprintf("%s, for %s: %s; %s", what, since(&f.Since), sentence(f.Why), f.So)
 }
 
 func backendsCommand() *cli.Command {

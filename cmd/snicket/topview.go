@@ -106,6 +106,13 @@ func (t *top) trouble() string {
 	if s.ReloadFailed != "" {
 		parts = append(parts, styled(red, "the latest reload failed: "+sentence(s.ReloadFailed)))
 	}
+	if n := len(s.Faults); n > 0 {
+		text := faultText(&s.Faults[0])
+		if n > 1 {
+			text = fmt.Sprintf("%d files are not taken, see snicket status", n)
+		}
+		parts = append(parts, styled(yellow, text))
+	}
 	if s.Paused {
 		parts = append(parts, styled(yellow, "accepting pauses: max_connections is reached"))
 	}

@@ -14,14 +14,32 @@ type Status struct {
 	Generation uint64    `json:"generation"`
 	Loaded     time.Time `json:"loaded"` // when this generation came into force
 	// ReloadFailed is why the latest reload failed; empty if it did not.
-	ReloadFailed string     `json:"reload_failed"`
-	Loops        int        `json:"loops"`
-	Sessions     int        `json:"sessions"`
-	Hellos       int        `json:"hellos"` // unfinished ones
-	Paused       bool       `json:"accept_paused"`
-	Routes       int        `json:"routes"`
-	Listeners    []Listener `json:"listeners"`
-	Pools        []Pool     `json:"pools"`
+	ReloadFailed string `json:"reload_failed"`
+	Loops        int    `json:"loops"`
+	Sessions     int    `json:"sessions"`
+	// MaxConnections is how many there may be, and MaxConnectionsDeclared what the
+	// configuration says: it is lowered to what descriptors allow.
+	MaxConnections         int        `json:"max_connections"`
+	MaxConnectionsDeclared int        `json:"max_connections_declared"`
+	Hellos                 int        `json:"hellos"` // unfinished ones
+	Paused                 bool       `json:"accept_paused"`
+	Routes                 int        `json:"routes"`
+	Listeners              []Listener `json:"listeners"`
+	Pools                  []Pool     `json:"pools"`
+	// Faults are what is wrong with files since they were last taken, the first 100.
+	Faults []Fault `json:"faults"`
+}
+
+// Fault is something wrong with a file, or what came of it, that has lasted for some
+// seconds; the process runs on with what it had before.
+type Fault struct {
+	// What has it: certificate, host (one that no certificate covers any more), or the
+	// key in the configuration that names the file, such as client_ca.
+	What  string    `json:"what"`
+	File  string    `json:"file"` // of a certificate; empty otherwise, as Why names it
+	Why   string    `json:"why"`
+	So    string    `json:"so"` // what holds meanwhile: "the one before stays"
+	Since time.Time `json:"since"`
 }
 
 // State is where on its way a process is.

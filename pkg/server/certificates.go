@@ -213,11 +213,11 @@ func (s *secrets) renewList(l *certificateList, now time.Time, r *renewal) []hel
 				}
 				held = append(held, heldCertificate{file: c.Cert, cert: p.cert})
 			case had:
-				s.troubles.meet(now, trouble{certificateTrouble, "certificate", fault.String(), "the one before stays"})
+				s.troubles.meet(now, trouble{certificateTrouble, "certificate", c.Cert, fault.String(), "the one before stays"})
 				former.missing = time.Time{}
 				held = append(held, former)
 			default:
-				s.troubles.meet(now, trouble{certificateTrouble, "certificate", fault.String(), "it is left out"})
+				s.troubles.meet(now, trouble{certificateTrouble, "certificate", c.Cert, fault.String(), "it is left out"})
 			}
 		}
 	}
@@ -263,7 +263,7 @@ func (s *secrets) meetUncovered(now time.Time) {
 				v.covered[i] = true
 			case v.covered[i]:
 				why := fmt.Sprintf("route %q: no certificate covers %q", v.route.Name, h.Pattern)
-				s.troubles.meet(now, trouble{hostTrouble, "host", why, "its clients are refused"})
+				s.troubles.meet(now, trouble{kind: hostTrouble, what: "host", why: why, so: "its clients are refused"})
 			}
 		}
 	}

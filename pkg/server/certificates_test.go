@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/server"
 )
 
@@ -254,6 +256,41 @@ func checkFault(t *testing.T, s *server.Server, what, why, so string) {
 	if len(got) == 1 && (got[0].Since.IsZero() || got[0].Since.After(time.Now())) {
 		t.Errorf("got a fault since %v", got[0].Since)
 	}
+}
+
+// TestFaultsAreShown: operators are shown what is not taken as long as it stands, in the
+// form that the API describes.
+func TestFaultsAreShown(t *testing.T) {
+	t.Parallel()
+	v := newVault(t)
+	v.put("a", "a.test")
+	o := operate(t, v.config(`"DIR/a.pem", "DIR/[b-z]*.pem"`, "a.test"))
+	c := o.http(t)
+	_, description := o.get(t, "/openapi.yaml")
+	d := newDescribed(t, description)
+	if got := must(o.Status(t.Context())); len(got.Faults) > 0 || got.MaxConnections < 1 || got.MaxConnections > got.MaxConnectionsDeclared {
+		t.Errorf("got %+v, want no fault and a limit that is at most the declared one", got)
+	}
+	v.remove("a.key")
+	v.replace("more.pem", nil)
+	o.log.wait(t, `msg="certificate is not taken"`, 2)
+	all := must(o.Status(t.Context())).Faults
+	if len(all) != 2 {
+		t.Fatalf("got %+v, want 2 faults", all)
+	}
+	for i, want := range []admin.Fault{
+		{What: "certificate", File: v.path("a.pem"), Why: v.path("a.key") + ": cannot be read", So: "the one before stays"},
+		{What: "certificate", File: v.path("more.pem"), Why: v.path("more.pem") + ": is empty", So: "it is left out"},
+	} {
+		got := all[i]
+		if got.What != want.What || got.File != want.File || !strings.HasPrefix(got.Why, want.Why) || got.So != want.So || got.Since.IsZero() {
+			t.Errorf("got %+v, want %+v and since when", got, want)
+		}
+	}
+	d.request(c, "GET", "/v1/status", "", http.StatusOK)
+	v.put("a", "a.test")
+	v.remove("more.pem")
+	await(t, "status without faults", func() bool { return len(must(o.Status(t.Context())).Faults) == 0 })
 }
 
 // TestUncoveredHosts: the last certificate of a host goes, which is told, and comes back.

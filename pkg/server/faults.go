@@ -20,6 +20,8 @@ type Fault struct {
 	// What has it: "certificate", "host", or the key in the configuration that names the
 	// files, such as "client_ca".
 	What string
+	// File is that of a certificate, as [CertificateView] has it; empty for all others.
+	File string
 	// Why is what is wrong, in one line: the file, what it lacks, and what to do.
 	Why string
 	// So is what holds as long as that lasts, such as "the one before stays".
@@ -47,7 +49,7 @@ func (s *secrets) publish() {
 	var all []Fault
 	for of, at := range s.troubles.standing {
 		if at.said {
-			all = append(all, Fault{What: of.what, Why: of.why, So: of.so, Since: at.since})
+			all = append(all, Fault{What: of.what, File: of.file, Why: of.why, So: of.so, Since: at.since})
 		}
 	}
 	for _, t := range s.trusts {
@@ -68,8 +70,8 @@ type troubles struct {
 
 // trouble is what to say of it.
 type trouble struct {
-	kind          troubleKind
-	what, why, so string // as of a Fault
+	kind                troubleKind
+	what, file, why, so string // as of a Fault
 }
 
 // troubleKind is what has the trouble.
@@ -114,7 +116,7 @@ func (t *troubles) meet(now time.Time, what trouble) {
 // and is to be said, each once, and how long to wait for what has not; 0 for nothing.
 func (t *troubles) over(now time.Time) (say []trouble, wait time.Duration) {
 	inOrder := func(a, b trouble) int {
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.what, b.what), cmp.Compare(a.why, b.why), cmp.Compare(a.so, b.so))
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.what, b.what), cmp.Compare(a.why, b.why), cmp.Compare(a.so, b.so), cmp.Compare(a.file, b.file))
 	}
 	for _, of := range slices.SortedFunc(maps.Keys(t.standing), inOrder) {
 		at := t.standing[of]

@@ -68,7 +68,7 @@ func (s *secrets) refresh(now time.Time, log *slog.Logger) {
 			}
 		}
 		if f.err != nil {
-			s.troubles.meet(now, trouble{fileTrouble, f.what, f.err.Error(), "what was loaded before stays"})
+			s.troubles.meet(now, trouble{kind: fileTrouble, what: f.what, why: f.err.Error(), so: "what was loaded before stays"})
 		}
 	}
 }

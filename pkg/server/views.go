@@ -27,6 +27,7 @@ func (s *Server) status() admin.Status {
 		Started: s.started, Config: s.path, Generation: meta.Generation, Loaded: meta.At,
 		Loops: s.loops, Sessions: s.proxy.Active(), Hellos: int(counters.Hellos), Paused: counters.Paused > 0,
 		Routes: len(view.Routes()), Listeners: []admin.Listener{}, Pools: []admin.Pool{},
+		Faults: s.faultViews(),
 	}
 	out.Ready = len(out.NotReady) == 0
 	if path, err := filepath.Abs(s.path); err == nil {
@@ -39,12 +40,26 @@ func (s *Server) status() admin.Status {
 		out.Listeners = append(out.Listeners, admin.Listener{Name: b.Listener, Address: b.Address, Sessions: int(counters.Active[b.Listener])})
 	}
 	s.mu.Lock()
-	shared := s.plan.shared
+	inForce := s.plan
 	s.mu.Unlock()
+	shared := inForce.shared
+	out.MaxConnections, out.MaxConnectionsDeclared = inForce.state.Limits.MaxConnections, inForce.config.Limits.MaxConnections
 	for _, declared := range view.Pools() {
 		if p := shared.pools[declared.Name]; p != nil {
 			out.Pools = append(out.Pools, poolView(declared.Name, p.balancer))
 		}
+	}
+	return out
+}
+
+// faultViews are what is wrong with files: of thousands, as when a directory is gone, the
+// first ones say it.
+func (s *Server) faultViews() []admin.Fault {
+	const most = 100
+	faults := s.Faults()
+	out := []admin.Fault{}
+	for _, f := range faults[:min(most, len(faults))] {
+		out = append(out, admin.Fault(f))
 	}
 	return out
 }

@@ -67,6 +67,8 @@ export class View {
     const notes = [...(status.ready ? [] : status.not_ready.slice(0, 3)), ...(status.accept_paused ? ["accepting pauses: max_connections is reached"] : [])];
     if (status.not_ready.length > 3) notes.push(`and ${status.not_ready.length - 3} more`);
     if (status.reload_failed) notes.push("the latest reload failed: " + status.reload_failed);
+    if (status.faults.length === 1) notes.push(status.faults[0].why + "; " + status.faults[0].so);
+    if (status.faults.length > 1) notes.push(`${status.faults.length} files are not taken: snicket status says why`);
     byId("notice").hidden = notes.length === 0;
     say(byId("notice"), clean(notes.join(" · ")));
   }
