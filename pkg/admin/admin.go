@@ -12,7 +12,8 @@
 //
 // The package does nothing by itself: what is read and changed are functions of
 // [Options]. A client that is slow, silent or many holds a connection of this package's
-// own few, for a bounded time, and nothing that sessions want.
+// own few, for a bounded time, and nothing that sessions want; nor anything that other
+// clients want, see bounds.
 package admin
 
 import (
@@ -22,25 +23,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"time"
-)
-
-// Bounds of what clients can hold, of each place.
-const (
-	mostConns     = 32
-	mostAnswers   = 4 // under way: each may take as much memory as there are sessions
-	mostFollowers = 8 // of events
-	headerTimeout = 5 * time.Second
-	requestTime   = 10 * time.Second // to send a request
-	turnTime      = 10 * time.Second // to wait for a turn
-	answerTime    = 30 * time.Second // for all that, and to take the answer
-	profileTime   = 5 * time.Minute  // the same of a profile
-	eventTime     = 10 * time.Second // to take one event
-	idleTimeout   = 10 * time.Second
-	mostHeader    = 16 << 10
-	mostBody      = 64 << 10
-	// endTime is how long requests under way have when a place is given up.
-	endTime = time.Second
 )
 
 // Options are what is shown and done. All functions may be called from any goroutine;
@@ -74,6 +56,7 @@ type Options struct {
 type Server struct {
 	o       Options
 	live    live
+	pages   dashboard
 	serving sync.WaitGroup
 
 	mu     sync.Mutex // guards the fields below
@@ -86,7 +69,7 @@ type Server struct {
 
 // New returns a Server that answers nowhere yet.
 func New(o Options) *Server {
-	s := &Server{o: o}
+	s := &Server{o: o, pages: newDashboard()}
 	s.live.o = &s.o
 	return s
 }
@@ -119,24 +102,21 @@ type place struct {
 
 // serve begins to answer at p. The caller holds mu.
 func (s *Server) serve(p *place) {
-	handler := s.readOnly()
-	switch {
-	case p.file != nil:
-		handler = s.all()
-	case local(p.listener.Addr()):
-		handler = ofThisMachine(handler)
+	limits, handler := addressBounds(), s.readOnly
+	if p.file != nil {
+		limits, handler = socketBounds(), s.all
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	p.http = &http.Server{
-		Handler:           http.MaxBytesHandler(handler, mostBody),
+		Handler:           http.MaxBytesHandler(handler(&limits), mostBody),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTime, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ConnContext: withPeer,
-		ErrorLog:    slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
+		ConnContext: withGuest, ConnState: connState,
+		ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
 	}
 	s.serving.Go(func() {
-		if err := p.http.Serve(limited(p.listener, mostConns)); !errors.Is(err, http.ErrServerClosed) {
+		if err := p.http.Serve(newCrowd(p.listener, &limits)); !errors.Is(err, http.ErrServerClosed) {
 			s.o.Log.Error("admin api answers no more", slog.String("address", p.String()), slog.Any("error", err))
 		}
 	})
@@ -163,49 +143,4 @@ func (p *place) String() string {
 		return "unix:" + p.socket.Path
 	}
 	return p.listener.Addr().String()
-}
-
-// limited is l with at most n connections at a time; further ones wait in the kernel.
-func limited(l net.Listener, n int) net.Listener {
-	return &limitedListener{Listener: l, places: make(chan struct{}, n), closed: make(chan struct{})}
-}
-
-type limitedListener struct {
-	net.Listener
-	places chan struct{}
-	once   sync.Once
-	closed chan struct{}
-}
-
-// Accept implements net.Listener.
-func (l *limitedListener) Accept() (net.Conn, error) {
-	select {
-	case l.places <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.places
-		return nil, err
-	}
-	return &limitedConn{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
-}
-
-// Close implements net.Listener.
-func (l *limitedListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-// limitedConn gives its place back when it is closed.
-type limitedConn struct {
-	net.Conn
-	leave func()
-}
-
-// Close implements net.Conn.
-func (c *limitedConn) Close() error {
-	defer c.leave()
-	return c.Conn.Close()
 }

@@ -38,16 +38,16 @@ type Question struct {
 }
 
 // readOnly is what is answered to anybody.
-func (s *Server) readOnly() http.Handler {
+func (s *Server) readOnly(b *bounds) http.Handler {
 	mux := http.NewServeMux()
-	s.reading(mux)
-	return timed(mux)
+	s.reading(mux, b)
+	return ofThisMachine(guarded(timed(mux)))
 }
 
 // all is what is answered to those who may connect to the socket.
-func (s *Server) all() http.Handler {
+func (s *Server) all(b *bounds) http.Handler {
 	mux := http.NewServeMux()
-	s.reading(mux)
+	s.reading(mux, b)
 	// Headers of probes and keys of accounts stand in the configuration.
 	mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/toml")
@@ -78,48 +78,50 @@ func (s *Server) all() http.Handler {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	return timed(mux)
+	return guarded(timed(mux))
 }
 
-// reading registers what changes nothing.
-func (s *Server) reading(mux *http.ServeMux) {
-	mux.Handle("GET /metrics", s.o.Metrics)
+// reading registers what changes nothing, with bounds of its own.
+func (s *Server) reading(mux *http.ServeMux, b *bounds) {
+	answers, scrapes, kept := newTurns(b.answers), newTurns(b.scrapes), &shelf{most: b.kept}
+	list := func(handler http.HandlerFunc) http.HandlerFunc { return inTurn(answers, kept, handler) }
+	mux.Handle("GET /metrics", inTurn(scrapes, kept, s.o.Metrics))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { health(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.o.NotReady()) })
 	mux.HandleFunc("GET /openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = w.Write(description)
 	})
-	answers := make(chan struct{}, mostAnswers)
-	list := func(path string, handler http.HandlerFunc) { mux.HandleFunc("GET "+path, inTurn(answers, handler)) }
-	list("/v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Status(), nil) })
-	list("/v1/routes", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Routes(), nil) })
-	list("/v1/backends", s.getBackends)
-	list("/v1/sessions", s.getSessions)
-	list("/v1/certificates", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Certificates(), nil) })
-	list("/v1/refused", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Refused(), nil) })
-	followers := make(chan struct{}, mostFollowers)
-	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { s.getEvents(w, r, followers) })
-	list("/v1/explain", s.getExplanation)
-	mux.HandleFunc("GET /v1/live", s.getLive)
-	dashboard(mux)
+	mux.HandleFunc("GET /v1/status", list(func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Status(), nil) }))
+	mux.HandleFunc("GET /v1/routes", list(func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Routes(), nil) }))
+	mux.HandleFunc("GET /v1/backends", list(s.getBackends))
+	mux.HandleFunc("GET /v1/sessions", list(s.getSessions))
+	mux.HandleFunc("GET /v1/certificates", list(func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Certificates(), nil) }))
+	mux.HandleFunc("GET /v1/refused", list(func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Refused(), nil) }))
+	mux.HandleFunc("GET /v1/explain", list(s.getExplanation))
+	events, follow := list(s.getEvents), stream(newSeats(b.followers), "end one of those that follow", s.followEvents)
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("follow") == "true" {
+			follow(w, r)
+			return
+		}
+		events(w, r)
+	})
+	mux.HandleFunc("GET /v1/live", stream(newSeats(b.watchers), "close a dashboard that nobody looks at", s.getLive))
+	s.pages.register(mux)
 }
 
-// inTurn has at most as many answers under way as there is room in turns; further ones
-// wait, and are refused when they have waited too long.
-func inTurn(turns chan struct{}, h http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		late := time.NewTimer(turnTime)
-		defer late.Stop()
-		select {
-		case turns <- struct{}{}:
-			defer func() { <-turns }()
-			h(w, r)
-		case <-late.C:
-			answer(w, nil, refuse(http.StatusServiceUnavailable, "too many requests at once", "ask again in a while"))
-		case <-r.Context().Done():
-		}
-	}
+// guarded keeps browsers from taking an answer for anything but what it is, or showing it
+// to pages of another origin (Fetch Standard, X-Content-Type-Options and
+// Cross-Origin-Resource-Policy).
+func guarded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Cross-Origin-Resource-Policy", "same-origin")
+		header.Set("Cache-Control", "no-store") // it tells of this moment
+		h.ServeHTTP(w, r)
+	})
 }
 
 // timed bounds the time that an answer may take. The time to send the request, which
@@ -152,7 +154,7 @@ func health(w http.ResponseWriter, why []string) {
 
 func (s *Server) getBackends(w http.ResponseWriter, r *http.Request) {
 	all := s.o.Backends()
-	if pool := r.FormValue("pool"); pool != "" {
+	if pool := r.URL.Query().Get("pool"); pool != "" {
 		all = slices.DeleteFunc(all, func(b Backend) bool { return b.Pool != pool })
 	}
 	answer(w, all, nil)
@@ -199,26 +201,27 @@ func sessionOrder(word string) (func(a, b Session) int, bool) {
 }
 
 func sessionQuery(r *http.Request) (q SessionQuery, limit int, order func(a, b Session) int, err error) {
-	q = SessionQuery{Route: r.FormValue("route"), Pool: r.FormValue("pool"), Backend: r.FormValue("backend")}
+	asked := r.URL.Query()
+	q = SessionQuery{Route: asked.Get("route"), Pool: asked.Get("pool"), Backend: asked.Get("backend")}
 	limit = defaultSessions
-	if text := r.FormValue("client"); text != "" {
+	if text := asked.Get("client"); text != "" {
 		if q.Client, err = ParseClient(text); err != nil {
 			return q, 0, nil, BadRequest(err.Error(), "write an address or a network, such as 192.0.2.7 or 192.0.2.0/24")
 		}
 	}
-	if text := r.FormValue("idle_over"); text != "" {
+	if text := asked.Get("idle_over"); text != "" {
 		if q.IdleOver, err = time.ParseDuration(text); err != nil || q.IdleOver < 0 {
 			return q, 0, nil, BadRequest(fmt.Sprintf("idle_over=%q: no duration", text), "write a number and a unit, such as 30s or 5m")
 		}
 	}
-	if text := r.FormValue("limit"); text != "" {
+	if text := asked.Get("limit"); text != "" {
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > mostSessions {
 			return q, 0, nil, BadRequest(fmt.Sprintf("limit=%q", text), fmt.Sprintf("write a number from 1 to %d", mostSessions))
 		}
 	}
-	order, ok := sessionOrder(r.FormValue("sort"))
+	order, ok := sessionOrder(asked.Get("sort"))
 	if !ok {
-		return q, 0, nil, BadRequest(fmt.Sprintf("sort=%q", r.FormValue("sort")), "write one of "+strings.Join(SessionOrders(), ", "))
+		return q, 0, nil, BadRequest(fmt.Sprintf("sort=%q", asked.Get("sort")), "write one of "+strings.Join(SessionOrders(), ", "))
 	}
 	return q, limit, order, nil
 }
@@ -236,55 +239,40 @@ func ParseClient(text string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// getEvents answers the events that are kept, or with follow=true one JSON object a
-// line, those to come as well, until the client leaves.
-func (s *Server) getEvents(w http.ResponseWriter, r *http.Request, followers chan struct{}) {
-	var after uint64
-	if text := r.FormValue("after"); text != "" {
-		var err error
-		if after, err = strconv.ParseUint(text, 10, 64); err != nil {
-			answer(w, nil, BadRequest(fmt.Sprintf("after=%q", text), "write the seq of an event"))
-			return
-		}
-	}
-	if r.FormValue("follow") != "true" {
-		events, _ := s.o.Events.After(after)
-		answer(w, events, nil)
+// getEvents answers the events that are kept.
+func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
+	after, err := eventsAfter(r)
+	if err != nil {
+		answer(w, nil, err)
 		return
 	}
-	select {
-	case followers <- struct{}{}:
-		defer func() { <-followers }()
-	default:
-		answer(w, nil, refuse(http.StatusServiceUnavailable, "too many follow already", "end one of them"))
-		return
+	events, _ := s.o.Events.After(after)
+	answer(w, events, nil)
+}
+
+// eventsAfter reads behind which event those begin that are asked for.
+func eventsAfter(r *http.Request) (uint64, error) {
+	text := r.URL.Query().Get("after")
+	if text == "" {
+		return 0, nil
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	control, out := http.NewResponseController(w), json.NewEncoder(w)
-	_ = control.SetReadDeadline(time.Time{}) // it has all been read
-	if control.Flush() != nil {              // the header, so that the client knows that it is heard
-		return
+	after, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, BadRequest(fmt.Sprintf("after=%q", text), "write the seq of an event")
 	}
-	_ = s.o.Events.Follow(r.Context(), after, func(e Event) error {
-		if err := control.SetWriteDeadline(time.Now().Add(eventTime)); err != nil {
-			return err
-		}
-		if err := out.Encode(e); err != nil {
-			return err
-		}
-		return control.Flush()
-	})
+	return after, nil
 }
 
 func (s *Server) getExplanation(w http.ResponseWriter, r *http.Request) {
-	q := Question{Listener: r.FormValue("listener"), Name: strings.ToLower(strings.TrimSuffix(r.FormValue("name"), ".")), ALPN: r.Form["alpn"]}
+	asked := r.URL.Query()
+	q := Question{Listener: asked.Get("listener"), Name: strings.ToLower(strings.TrimSuffix(asked.Get("name"), ".")), ALPN: asked["alpn"]}
 	if q.Name != "" {
 		if err := sni.CheckName(q.Name); err != nil {
 			answer(w, nil, BadRequest(fmt.Sprintf("name=%q: %v", q.Name, err), "write a host name, or leave it out for a hello without one"))
 			return
 		}
 	}
-	if text := r.FormValue("from"); text != "" {
+	if text := asked.Get("from"); text != "" {
 		ip, err := netip.ParseAddr(text)
 		if err != nil {
 			answer(w, nil, BadRequest(fmt.Sprintf("from=%q: no IP address", text), "write one address, such as 192.0.2.7"))

@@ -195,15 +195,27 @@ func TestLiveTellsWhatChanges(t *testing.T) {
 	}
 }
 
-// No more are let in than there is room for.
+// No more are let in than there is room for, and no more of one address than its share.
 func TestLiveIsBounded(t *testing.T) {
-	lab.Leaks(t)
-	address, _ := serveShown(t, &shown{})
-	for range 16 { // their frames fit into the buffers of their sockets: none is cut off
-		watch(t, address, "").next()
+	c := serveCrowd(t, 1, nil)
+	watch := func(ip string) int { // their frames fit into the buffers of their sockets: none is cut off
+		t.Helper()
+		conn := c.from(ip)
+		send(t, conn, "GET", "/v1/live", "")
+		return hear(t, conn).StatusCode
 	}
-	if w := watch(t, address, ""); w.res.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("got %s, want none let in", w.res.Status)
+	for i, tc := range []struct {
+		ip   string
+		want int
+	}{{"127.0.0.1", 200}, {"127.0.0.2", 200}, {"127.0.0.3", 503}, {"socket", 200}} {
+		for range 8 {
+			if got := watch(tc.ip); got != tc.want {
+				t.Errorf("%d: got %d from %s, want %d", i, got, tc.ip, tc.want)
+			}
+		}
+		if got := watch(tc.ip); got != 503 {
+			t.Errorf("%d: got %d for one more from %s, want 503", i, got, tc.ip)
+		}
 	}
 }
 
@@ -220,8 +232,9 @@ func TestLiveWaitsForNobody(t *testing.T) {
 	var coming sync.WaitGroup
 	coming.Go(func() { // while w reads
 		defer events.Add(admin.Event{Message: "still told"})
-		for range 15 {
-			c, err := net.Dial("tcp", address)
+		for i := range 15 { // of addresses that each have their share
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i))}}
+			c, err := d.DialContext(t.Context(), "tcp", address)
 			if err != nil {
 				t.Error(err)
 				return
@@ -282,7 +295,7 @@ func TestDashboardFiles(t *testing.T) {
 			t.Errorf("%s: got %s, %s, want %s", path, res.Status, got, want)
 		}
 		policy := res.Header.Get("Content-Security-Policy")
-		for _, part := range []string{"default-src 'none'", "script-src 'self';", "frame-ancestors 'none'"} {
+		for _, part := range []string{"default-src 'none'", "script-src 'self';", "frame-ancestors 'none'", "require-trusted-types-for 'script'"} {
 			if !strings.Contains(policy, part) {
 				t.Errorf("%s: got policy %q, want %s", path, policy, part)
 			}

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,21 +15,6 @@ type peer struct {
 	uid, gid uint32
 	pid      int32
 	known    bool
-}
-
-type peerKey struct{}
-
-// withPeer notes who has connected. It is what http.Server.ConnContext is for, and the
-// one value that a context of ours carries.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	if l, ok := c.(*limitedConn); ok {
-		c = l.Conn
-	}
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return ctx
-	}
-	return context.WithValue(ctx, peerKey{}, peerOf(u))
 }
 
 // peerOf asks the kernel (SO_PEERCRED, unix(7)).
@@ -64,9 +48,4 @@ func (p peer) attrs() []slog.Attr {
 	return []slog.Attr{
 		slog.String("by", p.name()), slog.Uint64("uid", uint64(p.uid)), slog.Uint64("gid", uint64(p.gid)), slog.Int("pid", int(p.pid)),
 	}
-}
-
-func peerFrom(ctx context.Context) peer {
-	p, _ := ctx.Value(peerKey{}).(peer)
-	return p
 }

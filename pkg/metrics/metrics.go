@@ -26,9 +26,6 @@ import (
 // series of 2,000 are what a scrape, and who stores it, can bear.
 const MostRoutes = 2000
 
-// scrapesAtOnce bounds the scrapes at one time; further ones are refused.
-const scrapesAtOnce = 4
-
 // Snapshot is all that a scrape tells.
 type Snapshot struct {
 	Counters proxy.Counters
@@ -75,14 +72,14 @@ type Certificate struct {
 }
 
 // New returns the handler of /metrics. take is called once a scrape, from any
-// goroutine.
+// goroutine; how many scrapes there may be at a time is for whoever serves them to say.
 func New(version string, take func() Snapshot) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		&collector{take: take, build: buildInfo(version)},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesAtOnce})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 func buildInfo(version string) prometheus.Metric {
