@@ -33,7 +33,10 @@ func Owns(c *web.Client, host string) bool {
 // on clients beside their addresses. Whose connection was made before is asked to come
 // again, but what it says first, or had said already, was promised an answer.
 func (r *Route) follows(former *Route) bool {
-	return former != nil && r.Name == former.Name && r.Site != nil && former.TLS != nil && r.TLS.Clients == former.TLS.Clients
+	if former == nil || r.Name != former.Name || r.Site == nil || former.TLS == nil {
+		return false
+	}
+	return r.TLS.Demands == former.TLS.Demands && (r.TLS.Clients == nil) == (former.TLS.Clients == nil)
 }
 
 // SiteFor is what serves requests for host on the http listener of c: the Site of the

@@ -144,6 +144,9 @@ type Terminator struct {
 	// Clients says who must show a certificate; nil: nobody. The configurations are
 	// made with it.
 	Clients *terminate.Clients
+	// Demands tells what a client must show, in a form to compare with that of the same
+	// route before a reload; "" where that is nothing.
+	Demands string
 }
 
 // Configs returns all there are.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // files share it, and get what they hold from it when it changes.
 type trust struct {
 	files   trustFiles
+	held    [2]content // of the files, as they were when the plan was made
 	now     *terminate.Trust
 	bundle  []*x509.Certificate
 	clients []*terminate.Clients
@@ -73,6 +75,16 @@ func (s *secrets) clients(p *config.TLSPolicy) *terminate.Clients {
 	return clients
 }
 
+// demands tells what a route demands of the certificates of its clients, in a form to
+// compare; "" for nothing.
+func (s *secrets) demands(p *config.TLSPolicy) string {
+	if p.ClientAuth == config.ClientAuthNone {
+		return ""
+	}
+	held := s.trust(p).held
+	return fmt.Sprintf("%q %q %x %x", p.ClientAuth, p.ClientNames, held[0].sum, held[1].sum)
+}
+
 // trust loads the files of a policy, once for all that have the same.
 func (s *secrets) trust(p *config.TLSPolicy) *trust {
 	files := trustFiles{p.ClientCA.Path, p.CRL.Path}
@@ -90,6 +102,11 @@ func (s *secrets) trust(p *config.TLSPolicy) *trust {
 	if files.ca == "" { // it cannot be read, which is told of the key; nobody is let in
 		t.now = &terminate.Trust{Authorities: x509.NewCertPool()}
 		return t
+	}
+	for i, file := range []string{files.ca, files.crl} {
+		if file != "" {
+			t.held[i] = s.eye.look(file)
+		}
 	}
 	s.follow("client_ca", patterns, t.reload)
 	now, bundle, ofCA, ofCRL := files.load()

@@ -185,7 +185,7 @@ func (s *secrets) terminator(r *config.Route, incomplete bool) *proxy.Terminator
 	if r.TLS.KeyLog.Path != "" {
 		o.KeyLog = s.keyLogs.of(r)
 	}
-	t := &proxy.Terminator{Store: o.Store, Clients: o.Policy.Clients, ECH: s.ech != nil}
+	t := &proxy.Terminator{Store: o.Store, Clients: o.Policy.Clients, Demands: s.demands(&r.TLS.Policy), ECH: s.ech != nil}
 	config := func(alpn ...string) *tls.Config {
 		o.ALPN = alpn
 		return terminate.ServerConfig(o)
