@@ -153,6 +153,14 @@ func Gone(fd int) bool {
 	return ok && state == unix.BPF_TCP_CLOSE
 }
 
+// Ended reports whether the peer of a stream socket sends no more, which it may have said
+// behind bytes that nobody has read yet.
+func Ended(fd int) bool {
+	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	_, err := unix.Poll(p[:], 0)
+	return err == nil && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+}
+
 // TCP reports whether fd is a TCP socket.
 func TCP(fd int) bool {
 	_, ok := tcpState(fd)

@@ -2,12 +2,17 @@ package loop_test
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/snicketlb/snicket/internal/lab"
 	"github.com/snicketlb/snicket/pkg/loop"
 )
 
@@ -362,5 +367,63 @@ func TestSetInt(t *testing.T) {
 	}
 	if errno := loop.SetInt(-1, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); errno != unix.EBADF {
 		t.Errorf("SetInt(-1): %v, want EBADF", errno)
+	}
+}
+
+// TestEnded: the end of a peer is told though bytes before it have not been read, and
+// apart from the end of the connection.
+func TestEnded(t *testing.T) {
+	leakCheck(t)
+	ln := lab.Listen(t, "127.0.0.1:0")
+	defer ln.Close()
+	tcp := func() (near, far *net.TCPConn) {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		far, err = ln.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { far.Close() })
+		return c.(*net.TCPConn), far
+	}
+	is := func(c *net.TCPConn, ended, gone bool) (got bool) {
+		loop.Control(c, func(fd int) { got = loop.Ended(fd) == ended && loop.Gone(fd) == gone })
+		return got
+	}
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(lab.Patience); !ok(); runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("not so: %s", what)
+			}
+		}
+	}
+	near, far := tcp()
+	if _, err := far.Write([]byte("bytes")); err != nil {
+		t.Fatal(err)
+	}
+	if !is(near, false, false) {
+		t.Error("the peer of a new connection has ended")
+	}
+	_ = far.CloseWrite()
+	until("ended behind bytes", func() bool { return is(near, true, false) })
+	if b, err := io.ReadAll(near); string(b) != "bytes" || err != nil {
+		t.Errorf("got %q, %v, want the bytes still", b, err)
+	}
+	near, far = tcp()
+	_ = far.SetLinger(0)
+	far.Close()
+	until("gone by a reset", func() bool { return is(near, true, true) })
+
+	a, b := pair(t)
+	if loop.Ended(a) {
+		t.Error("the peer of a new Unix socket has ended")
+	}
+	loop.Shut(b)
+	if !loop.Ended(a) || loop.Gone(a) {
+		t.Errorf("got ended %t, gone %t of a Unix socket, want true and false", loop.Ended(a), loop.Gone(a))
 	}
 }

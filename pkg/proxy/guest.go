@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/snicketlb/snicket/balancer"
@@ -66,7 +67,7 @@ func newGuest(s *session, by server, cancel context.CancelFunc, prefix []byte) *
 	g.cut = cut
 	g.client = web.Client{
 		Conn: &g.conn, Context: life, Addr: g.caller.client, Local: g.caller.local, ID: s.id.String(), SNI: s.sni,
-		Picked: g.picked.Store,
+		Left: g.left, Picked: g.picked.Store,
 	}
 	if t.near == nil {
 		g.plain = true
@@ -120,6 +121,29 @@ func (g *guest) abort() {
 		resetConn(g.transport)
 	}
 	g.cut()
+}
+
+// left looks whether the client has left.
+func (g *guest) left() web.Presence {
+	now := web.Here
+	if transport := g.transportNow(); transport != nil {
+		loop.Control(transport, func(fd int) {
+			switch {
+			case loop.Gone(fd):
+				now = web.Gone
+			case loop.Ended(fd):
+				now = web.Ended
+			}
+		})
+	}
+	switch now {
+	case web.Here:
+	case web.Ended:
+		g.conn.endedBy(ByClient)
+	case web.Gone:
+		g.conn.note(syscall.ECONNRESET)
+	}
+	return now
 }
 
 // resetConn closes a connection so that its peer sees a reset.

@@ -33,10 +33,25 @@ type Client struct {
 	// lower case and without a dot at its end; "" without one.
 	ID, SNI string
 
+	// Left tells whether the client has left, without reading from it: nobody does while
+	// a backend takes no more of an upload. It is called about once a second then, from
+	// any goroutine, and may be told of what it does not know by Here. Nil: nobody knows.
+	Left func() Presence
+
 	// Picked is told of each backend that a request goes to, from any goroutine.
 	// It may be nil.
 	Picked func(*balancer.Backend)
 }
+
+// Presence is whether a client is still there.
+type Presence uint8
+
+// How a client is present.
+const (
+	Here  Presence = iota
+	Ended          // it sends no more than it has sent, and may still read
+	Gone           // its connection is broken
+)
 
 // Result is what became of a client connection.
 type Result struct {

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"net/http/httptrace"
 	"sync"
@@ -23,12 +24,15 @@ type exchange struct {
 	cancel context.CancelCauseFunc
 	body   *upload // nil: none
 
-	upgraded bool      // the answer was 101
+	tunnels  bool      // the client asks for 101
+	upgraded bool      // the answer was that
 	answer   *download // what is being passed on; nil: nothing yet
 
 	base time.Time
 	last atomic.Int64 // when a byte came or went, since base
 	idle *time.Timer
+
+	presence *time.Timer // nil: net/http reads from the client all the time
 
 	mu      sync.Mutex          // guards the fields below
 	out     http.ResponseWriter // nil once the handler is done with it
@@ -39,15 +43,19 @@ type exchange struct {
 func (x *exchange) begin() {
 	x.base = time.Now()
 	if d := x.site.o.Idle; d > 0 {
-		x.idle = time.AfterFunc(d, x.look)
+		x.idle = stopped(x.look)
+		x.idle.Reset(d)
 	}
 	if d := x.site.o.ResponseTimeout; d > 0 {
-		x.waiting = time.AfterFunc(d, func() { x.cancel(ErrResponseTimeout) })
-		x.waiting.Stop() // until a backend has the request
+		x.waiting = stopped(func() { x.cancel(ErrResponseTimeout) }) // until a backend has the request
 	}
+	x.heed()
 }
 
 func (x *exchange) end() {
+	if x.presence != nil {
+		x.presence.Stop()
+	}
 	if x.idle != nil {
 		x.idle.Stop()
 	}
@@ -56,6 +64,13 @@ func (x *exchange) end() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.out = nil
+}
+
+// stopped is a timer that calls f once it is set: f may use it.
+func stopped(f func()) *time.Timer {
+	t := time.AfterFunc(math.MaxInt64, f)
+	t.Stop()
+	return t
 }
 
 // stamp notes that a byte came or went.

@@ -28,6 +28,7 @@ func (s *Site) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex() // an error: HTTP/2, which is
 	}
 	if onlyWebSocket(r) {
+		x.tunnels = true
 		w = upgrader{w}
 	}
 	x.begin()

@@ -219,6 +219,7 @@ type conn struct {
 	net.Conn
 	client *Client
 	deaf   atomic.Bool
+	shut   atomic.Bool // our side has ended
 }
 
 // Read reads from the client, for as long as that is listened to.
@@ -260,4 +261,7 @@ func (c *conn) deafen() {
 func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.client.Addr) }
 
 // CloseWrite ends the direction to the client.
-func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
+func (c *conn) CloseWrite() error {
+	c.shut.Store(true)
+	return closeWrite(c.Conn)
+}
