@@ -93,12 +93,15 @@ func (s *Server) Leave() {
 }
 
 // takeSocket is the inherited Unix socket, if it is the one wanted.
-func (i *Inherited) takeSocket(o SocketSettings) *socketFile {
+func (i *Inherited) takeSocket(o SocketSettings) (*socketFile, net.Listener, error) {
 	if i == nil || i.Path == "" || i.Path != o.Path {
-		return nil
+		return nil, nil, nil
 	}
 	i.Path = ""
-	return &socketFile{path: o.Path, fd: i.SocketFD, ino: i.Inode, theirs: true}
+	f := os.NewFile(uintptr(i.SocketFD), o.Path)
+	defer f.Close()
+	l, err := net.FileListener(f)
+	return &socketFile{path: o.Path, ino: i.Inode, theirs: true}, l, err
 }
 
 // takeTCP is the same for the address.

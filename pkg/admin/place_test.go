@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -12,8 +13,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/snicketlb/snicket/internal/lab"
 	"github.com/snicketlb/snicket/pkg/admin"
@@ -41,6 +45,12 @@ func TestDefaultSocket(t *testing.T) {
 func answering(t *testing.T) *admin.Server {
 	t.Helper()
 	lab.Leaks(t)
+	return running(t)
+}
+
+// running is the same beside others of one test.
+func running(t *testing.T) *admin.Server {
+	t.Helper()
 	s := admin.New(admin.Options{
 		Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler(), Events: admin.NewEvents(),
 		NotReady: func() []string { return nil },
@@ -157,6 +167,90 @@ func TestSocketThatIsThere(t *testing.T) {
 	}
 	if _, err := s.Prepare(socketAt(filepath.Join(dir, "none", "admin.sock"))); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v without a directory, want that it does not exist", err)
+	}
+}
+
+// A socket that is bound and not answered at yet is another's, too: it begins to once its
+// configuration is in force.
+func TestSocketOfOneThatBegins(t *testing.T) {
+	lab.Leaks(t)
+	first, second := running(t), running(t)
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	c, err := first.Prepare(socketAt(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Prepare(socketAt(path)); !errors.Is(err, admin.ErrAnswered) {
+		t.Errorf("got %v of a socket that another is about to answer at, want ErrAnswered", err)
+	}
+	c.Commit()
+	if err := healthz(path); err != nil {
+		t.Error(err)
+	}
+}
+
+// Of many that begin at once, where one has left its socket behind, one answers there.
+func TestSocketOfManyThatBegin(t *testing.T) {
+	lab.Leaks(t)
+	dir := t.TempDir()
+	for round := range 20 {
+		path := filepath.Join(dir, fmt.Sprint(round, ".sock"))
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		l.Close()
+		var begin, end sync.WaitGroup
+		begin.Add(1)
+		changes := make(chan *admin.Change, 8)
+		for range cap(changes) {
+			s := running(t)
+			end.Go(func() {
+				begin.Wait()
+				c, err := s.Prepare(socketAt(path))
+				switch {
+				case err == nil:
+					changes <- c
+				case !errors.Is(err, admin.ErrAnswered):
+					t.Error(err)
+				}
+			})
+		}
+		begin.Done()
+		end.Wait()
+		if n := len(changes); n != 1 {
+			t.Fatalf("got %d that have the socket, want one", n)
+		}
+		(<-changes).Commit()
+		if err := healthz(path); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := filepath.Glob(path + ".*"); err != nil || len(left) > 0 {
+			t.Fatalf("got %q left, %v, want the socket alone", left, err)
+		}
+	}
+}
+
+// Who locks a path and does not come to an end is waited for, and then told of.
+func TestSocketThatIsClaimed(t *testing.T) {
+	s := answering(t)
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	f, err := os.Create(path + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Prepare(socketAt(path)); !errors.Is(err, admin.ErrAnswered) || !strings.Contains(err.Error(), path+".lock") {
+		t.Errorf("got %v, want ErrAnswered and the file", err)
+	}
+	f.Close() // as when its process ends, which leaves the file
+	place(t, s, socketAt(path))
+	if err := healthz(path); err != nil {
+		t.Error(err)
 	}
 }
 

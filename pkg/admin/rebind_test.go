@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"net"
 	"net/http"
 	"testing"
 
@@ -8,11 +9,26 @@ import (
 	"github.com/snicketlb/snicket/pkg/admin"
 )
 
-// TestRebinding: a loopback address answers to its own names alone.
+// TestRebinding: over loopback its own names alone are answered, also where other addresses
+// are listened on.
 func TestRebinding(t *testing.T) {
+	for name, listen := range map[string]func(port string) string{
+		"loopback": func(port string) string { return "127.0.0.1:" + port },
+		"all":      func(port string) string { return ":" + port },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, port, err := net.SplitHostPort(lab.FreeAddr(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rebinding(t, listen(port), "127.0.0.1:"+port)
+		})
+	}
+}
+
+func rebinding(t *testing.T, listen, address string) {
 	s := answering(t)
-	address := lab.FreeAddr(t)
-	place(t, s, admin.Settings{Address: address})
+	place(t, s, admin.Settings{Address: listen})
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: lab.Patience}
 	for host, want := range map[string]int{
 		address: 200, "127.0.0.1": 200, "[::1]:9600": 200, "[::1]": 200, "localhost": 200, "LocalHost.:9600": 200, "snicket.localhost:9600": 200,
