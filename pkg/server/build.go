@@ -47,6 +47,9 @@ type buildOptions struct {
 	authority *authority
 	// log takes what goes wrong within requests; nil: nobody does.
 	log *slog.Logger
+	// syslog is where one must listen if records are to go there; empty: that is not
+	// looked at.
+	syslog string
 	// loops is how many there are; 0: as many as the configuration wants.
 	loops int
 }
@@ -136,7 +139,7 @@ func build(path string, old *shared, o buildOptions) *plan {
 	}
 	pl.shared.secrets = pl.secrets
 	pl.secrets.managed = o.authority.managed()
-	b := &builder{plan: pl, failed: o.failed, authority: o.authority, log: o.log}
+	b := &builder{plan: pl, failed: o.failed, authority: o.authority, log: o.log, syslog: o.syslog}
 	pl.state = proxy.State{
 		Listeners: b.listeners(),
 		Timeouts: proxy.Timeouts{
@@ -190,6 +193,7 @@ type builder struct {
 	failed    func(pool, id string, err error)
 	authority *authority   // may be nil
 	log       *slog.Logger // may be nil
+	syslog    string       // may be empty
 }
 
 func (b *builder) listeners() []proxy.Listener {

@@ -11,10 +11,12 @@ import (
 
 // Check reads the configuration in path and all it names, as a start would, and
 // returns every problem at once, those of certificates included, in order of file
-// and line. It binds, dials and resolves nothing. The Config is never nil, and whole
-// if the problems' Err is nil.
-func Check(path string) (*config.Config, config.Problems) {
-	pl := build(path, nil, buildOptions{})
+// and line. It binds and resolves nothing, and connects to nothing but syslog, if records
+// are to go there. The Config is never nil, and whole if the problems' Err is nil.
+func Check(path string) (*config.Config, config.Problems) { return check(path, systemSyslog) }
+
+func check(path, syslog string) (*config.Config, config.Problems) {
+	pl := build(path, nil, buildOptions{syslog: syslog})
 	return pl.config, pl.problems
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -201,6 +202,44 @@ certificates = [%q]
 	issue(t, dir, "old", a, certs.IssueOptions{Names: []string{"old.test"}, RSA: true, RSABits: 1024})
 	r.signals <- syscall.SIGHUP
 	r.log.wait(t, `msg="reload failed" problems=".*RSA key of 1024 bits`, 1)
+}
+
+// Check says that no syslog listens, where records are to go there.
+func TestCheckSyslog(t *testing.T) {
+	dir := t.TempDir()
+	file := lab.WriteFile(t, filepath.Join(dir, "snicket.toml"), []byte("[log]\naccess = \"syslog\"\n"+passthrough("a.test", "127.0.0.1:443")))
+	dead, live := filepath.Join(dir, "dead"), filepath.Join(dir, "live")
+	if fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM, 0); err != nil {
+		t.Fatal(err)
+	} else if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: dead}); err != nil {
+		t.Fatal(err)
+	} else {
+		syscall.Close(fd)
+	}
+	syslog(t, live)
+	stream, err := net.Listen("unix", filepath.Join(dir, "stream"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	for _, tc := range []struct{ name, at, want string }{
+		{"datagrams", live, ""},
+		{"streams", stream.Addr().String(), ""},
+		{"ended", dead, "connect: connection refused"},
+		{"none", filepath.Join(dir, "none"), "connect: no such file or directory"},
+		{"a file", file, "connect: connection refused"},
+	} {
+		var got, want string
+		for _, p := range server.CheckWithSyslog(file, tc.at) {
+			got += fmt.Sprintf("%d: %s: %s", p.Pos.Line, p.Text, p.Hint)
+		}
+		if tc.want != "" {
+			want = fmt.Sprintf("2: access log: dial unixgram %s: %s: no syslog listens here; name a file", tc.at, tc.want)
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", tc.name, got, want)
+		}
+	}
 }
 
 func TestCheckPlaces(t *testing.T) {

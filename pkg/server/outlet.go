@@ -35,6 +35,16 @@ type outlet struct {
 // keepLines is the largest buffer, in bytes, that is kept for the lines to come.
 const keepLines = 64 << 10
 
+// skippedError is a writer's error that says how many lines it could not pass on among
+// those that it returned as written.
+type skippedError struct {
+	lines uint64
+	why   error
+}
+
+func (e *skippedError) Error() string { return e.why.Error() }
+func (e *skippedError) Unwrap() error { return e.why }
+
 // errStalled says that a writer takes nothing, or less than comes.
 var errStalled = errors.New("its reader does not keep up")
 
@@ -81,7 +91,11 @@ func (o *outlet) pass() {
 		tell := func() {}
 		switch {
 		case err != nil:
-			tell = o.loseLocked(countLines(lines[n:]), err)
+			lost := countLines(lines[n:])
+			if skipped, ok := errors.AsType[*skippedError](err); ok {
+				lost += skipped.lines
+			}
+			tell = o.loseLocked(lost, err)
 		case o.failing && len(o.waiting) == 0:
 			tell = o.mendLocked()
 		}

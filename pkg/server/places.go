@@ -15,7 +15,14 @@ import (
 // places reports files that are to be made where that cannot be. It makes none.
 func (b *builder) places() {
 	switch l := &b.config.Log; l.Access {
-	case "", config.AccessOff, config.AccessStdout, config.AccessSyslog:
+	case "", config.AccessOff, config.AccessStdout:
+	case config.AccessSyslog:
+		if b.syslog == "" {
+			break // who opens it finds out
+		}
+		if err := syslogListens(b.syslog); err != nil {
+			b.problem(accessProblem(l, err))
+		}
 	default:
 		if err := writable(l.Access); err != nil {
 			b.problem(accessProblem(l, err))
