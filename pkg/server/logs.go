@@ -47,12 +47,23 @@ func newLogHandler(w *outlet, events *admin.Events) *logHandler {
 }
 
 func (h *logHandler) configure(l *config.Log) {
-	o := &slog.HandlerOptions{Level: l.Level}
+	o := &slog.HandlerOptions{Level: l.Level, ReplaceAttr: inRecordTime}
 	var next slog.Handler = slog.NewTextHandler(h.w, o)
 	if l.Format == "json" {
 		next = slog.NewJSONHandler(h.w, o)
 	}
 	h.to.Store(&next)
+}
+
+// recordTime is the form of times in records of sessions: both logs have one.
+const recordTime = "2006-01-02T15:04:05.000Z07:00"
+
+// inRecordTime gives the time of a line that form, in UTC.
+func inRecordTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {
+		a.Value = slog.StringValue(a.Value.Time().UTC().Format(recordTime))
+	}
+	return a
 }
 
 // Enabled implements slog.Handler.
