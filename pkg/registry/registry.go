@@ -92,7 +92,8 @@ type Difference struct{ Added, Changed, Removed []string }
 // Empty reports whether nothing was written.
 func (d Difference) Empty() bool { return len(d.Added)+len(d.Changed)+len(d.Removed) == 0 }
 
-// Changes is what a declaration changed. Backends are named POOL/ID.
+// Changes is what a declaration changed. Backends are named POOL/ID; what changed about
+// them alone is no change of their pool.
 type Changes struct {
 	Generation                         uint64
 	Listeners, Routes, Pools, Backends Difference
@@ -130,7 +131,7 @@ func declare(txn *memdb.Txn, c *config.Config, backends []Backend, at time.Time)
 	}
 	ch.Listeners = replace(txn, listenerTable, unplaced(c.Listeners, placelessListener), func(l *config.Listener) string { return l.Name }, same)
 	ch.Routes = replace(txn, routeTable, unplaced(c.Routes, placelessRoute), func(r *config.Route) string { return r.Name }, sameRoute)
-	ch.Pools = replace(txn, poolTable, unplaced(c.Pools, placelessPool), func(p *config.Pool) string { return p.Name }, same)
+	ch.Pools = replace(txn, poolTable, unplaced(c.Pools, placelessPool), func(p *config.Pool) string { return p.Name }, samePool)
 	ch.Backends = setBackends(txn, backends, at)
 	ch.Generation = meta(txn).Generation + 1
 	insert(txn, metaTable, &Meta{Generation: ch.Generation, At: at})
@@ -161,6 +162,14 @@ func setBackends(txn *memdb.Txn, backends []Backend, at time.Time) Difference {
 
 // same is equality of rows where nothing is to be overlooked.
 func same[T any](was, is *T) bool { return reflect.DeepEqual(was, is) }
+
+// samePool is equality of pools but for their backends, whose rows tell of them: here they
+// are as written, where one host name may be many.
+func samePool(was, is *config.Pool) bool {
+	moved := *was
+	moved.Backends = is.Backends
+	return reflect.DeepEqual(&moved, is)
+}
 
 // replace makes list the rows of a table; name is unique in it. What same takes for
 // equal is no change to tell of, and written all the same where it is one.

@@ -83,6 +83,19 @@ func TestDeclare(t *testing.T) {
 		t.Errorf("got %+v, want generation 2 at %v", got, at)
 	}
 
+	// What is said of backends alone is no change of their pool, and its row is right all
+	// the same.
+	c := declared(9, "a.test", "b.test")
+	c.Pools[0].Backends = append(c.Pools[0].Backends, config.Backend{Name: "x"})
+	ch = r.Declare(c, append(backends, backend("web", "x")), at)
+	if !ch.Pools.Empty() || !slices.Equal(ch.Backends.Added, []string{"web/x"}) || len(r.View().Pools()[0].Backends) != 2 {
+		t.Errorf("got pools %+v, backends %+v; want the backend alone added", ch.Pools, ch.Backends)
+	}
+	c.Pools[0].Retries = 7
+	if ch = r.Declare(c, backends, at); !slices.Equal(ch.Pools.Changed, []string{"web"}) {
+		t.Errorf("got pools %+v, want web changed", ch.Pools)
+	}
+
 	// One route more, one gone; one backend changed, one gone.
 	backends[0].Weight = 5
 	ch = r.Declare(declared(9, "b.test", "c.test"), backends[:2], at)

@@ -140,7 +140,7 @@ func TestCertificatesAreWatched(t *testing.T) {
 	r.log.wait(t, fmt.Sprintf(reloaded, "added: both.pem"), 1)
 
 	v.remove("certs/x.pem")
-	r.log.wait(t, fmt.Sprintf(reloaded, "removed: x.pem"), 1)
+	r.log.wait(t, fmt.Sprintf(reloaded, "removed: x.pem")+"$", 1)
 	v.shown(r, "x.w.test", both)
 
 	// In place, as some do: what a reader may see in between is passed over.
@@ -160,6 +160,38 @@ func TestCertificatesAreWatched(t *testing.T) {
 	hangUp(t, long)
 	if log := r.log.String(); strings.Contains(log, "reload done") {
 		t.Errorf("more than certificates was touched:\n%s", log)
+	}
+}
+
+// TestStrangersAreToldOfOnce: an issuer that nobody here knows is spoken of once, and not
+// with each file that it signs, however often that is renewed.
+func TestStrangersAreToldOfOnce(t *testing.T) {
+	t.Parallel()
+	v := newVault(t)
+	leaf := func(v *vault, name string) {
+		chain, key, _ := v.issue("a.test")
+		first, _ := pem.Decode(chain)
+		v.replace(name+".key", key)
+		v.replace(name+".pem", pem.EncodeToMemory(first))
+	}
+	leaf(v, "certs/a")
+	leaf(v, "certs/b")
+	r := start(t, nil, v.config(`"DIR/certs/*.pem"`, "a.test"))
+	const told = `level=WARN msg=(configuration|certificate) warning=".*issuer .* is unknown`
+	r.log.wait(t, told, 1)
+	for n, name := range []string{"a", "b", "a"} {
+		leaf(v, "certs/"+name)
+		r.log.wait(t, fmt.Sprintf(reloaded, `renewed: [ab]\.pem`), n+1)
+	}
+	leaf(v, "certs/c")
+	r.log.wait(t, fmt.Sprintf(reloaded, "added: c.pem"), 1)
+	other := *v
+	other.authority = lab.NewAuthority(t, "other")
+	leaf(&other, "certs/d")
+	r.log.wait(t, fmt.Sprintf(reloaded, "added: d.pem"), 1)
+	r.log.wait(t, told+`.*CN=other`, 1)
+	if n := len(regexp.MustCompile(told).FindAllString(r.log.String(), -1)); n != 2 {
+		t.Errorf("got told %d times of two issuers:\n%s", n, r.log)
 	}
 }
 

@@ -39,7 +39,7 @@ func (s *Server) watchConfig(ctx context.Context) error {
 				s.log.Warn("configuration is looked at from time to time, as it cannot be watched", slog.String("every", configEvery.String()), slog.Any("why", err))
 			}
 			if seen.news(s.path, running, changed, s.reloads.failure.Load() != nil) {
-				s.log.Info("configuration has changed")
+				s.log.LogAttrs(ctx, slog.LevelInfo, "configuration has changed", seen.changedFiles()...)
 				_ = s.Reload(ctx) // logged
 				continue
 			}
@@ -61,6 +61,7 @@ func (s *Server) watchConfig(ctx context.Context) error {
 type configLook struct {
 	sources []string
 	stamps  map[string]stamp
+	files   []string // that have come, gone or been written since the look before
 	tried   [32]byte // Digest of what was put into force, or could not be
 }
 
@@ -74,10 +75,40 @@ func (l *configLook) news(path string, running *config.Config, changed, failed b
 		return false
 	}
 	c, _ := config.Load(path)
+	l.files = differing(l.stamps, stamps)
 	l.sources, l.stamps = c.Sources, stamps
 	known := c.Digest == l.tried || c.Digest == running.Digest && !failed
 	l.tried = c.Digest
 	return !known
+}
+
+// changedFiles are the files for the log; none at the first look, which has nothing to
+// compare with.
+func (l *configLook) changedFiles() []slog.Attr {
+	if len(l.files) == 0 {
+		return nil
+	}
+	return []slog.Attr{slog.String("files", baseNames(l.files))}
+}
+
+// differing returns, sorted, those of which the two do not say the same.
+func differing(before, after map[string]stamp) []string {
+	if before == nil {
+		return nil
+	}
+	var files []string
+	for file, now := range after {
+		if was, ok := before[file]; !ok || was != now {
+			files = append(files, file)
+		}
+	}
+	for file := range before {
+		if _, ok := after[file]; !ok {
+			files = append(files, file)
+		}
+	}
+	slices.Sort(files)
+	return files
 }
 
 func stampsOf(patterns []string) map[string]stamp {

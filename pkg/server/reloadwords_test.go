@@ -23,7 +23,7 @@ func TestReloadInWords(t *testing.T) {
 	next := "[[routes]]\nname = \"x\"\nhosts = [\"x.test\"]\npool = \"web\"\n[[routes]]\nname = \"y\"\nhosts = [\"y.test\"]\nmode = \"reject\"\n" +
 		pool(unprobed, one) + "[timeouts]\ndrain = \"1h\"\n"
 	o.write(preamble + next)
-	want := []string{"2 routes added: x, y", "pool web changed", "pool web: backend b2 removed, drains 1 session", "settings changed: timeouts"}
+	want := []string{"2 routes added: x, y", "pool web: backend b2 removed, drains 1 session", "settings changed: timeouts"}
 	d := must(o.Difference(t.Context()))
 	if got := fmt.Sprintf("%q", d.Changes); got != fmt.Sprintf("%q", want) {
 		t.Errorf("got %s that would change, want %q", got, want)

@@ -161,14 +161,20 @@ func (s *Server) renewCertificates(held *secrets, now time.Time) time.Duration {
 	held.meetUncovered(now)
 	if !r.files.Empty() {
 		poke(s.expiryDue)
-		s.log.Info("certificates reloaded", slog.String("files", differenceText(r.files, "renewed")), slog.String("names", someNames(r.certs)))
+		attrs := []slog.Attr{slog.String("files", differenceText(r.files, "renewed"))}
+		if len(r.certs) > 0 {
+			attrs = append(attrs, slog.String("names", someNames(r.certs)))
+		}
+		s.log.LogAttrs(context.Background(), slog.LevelInfo, "certificates reloaded", attrs...)
 	}
 	for _, c := range r.certs {
 		for _, p := range c.CheckAge(now) {
 			s.log.Warn("certificate is not valid now, clients will refuse it", slog.String("warning", p.String()))
 		}
 		for _, p := range append(c.CheckKeyFile(), c.CheckForm(now, nil)...) {
-			s.log.Warn("certificate", slog.String("warning", p.String()))
+			if !held.heardOf(p) {
+				s.log.Warn("certificate", slog.String("warning", p.String()))
+			}
 		}
 	}
 	return r.wait
