@@ -89,6 +89,9 @@ func (d *decoder) externalAccount(t table) ExternalAccount {
 		d.problem(v.pos(), "write what the authority gave you", "key_id is %q", e.KeyID)
 	}
 	if v := t.get("hmac_key"); v != nil && v.kind == kindString {
+		if d.isHidden(v.pos(), "hmac_key", e.HMACKey) {
+			return e
+		}
 		if key, err := base64.RawURLEncoding.DecodeString(e.HMACKey); err != nil || len(key) == 0 {
 			d.problem(v.pos(), "write what the authority gave you: letters, digits, - and _", "hmac_key is no base64url")
 		}

@@ -11,9 +11,11 @@ import (
 
 // Effective returns the configuration as one file with every default written out,
 // globs expanded, paths absolute and the pools of routes declared. It loads to the
-// same Config, but for Pos and Files. c must have been loaded without errors.
-func (c *Config) Effective() []byte {
-	var w writer
+// same Config, but for Pos and Files, unless there are secrets: what stands in their place,
+// [Hidden], does not load. c must have been loaded without errors.
+func (c *Config) Effective() []byte { return c.effective(writer{}) }
+
+func (c *Config) effective(w writer) []byte {
 	w.set("watch", c.Watch)
 	for _, l := range c.Listeners {
 		w.header("[listeners.%s]", bareOrQuoted(l.Name))
@@ -61,7 +63,10 @@ func (c *Config) Effective() []byte {
 }
 
 // writer writes TOML.
-type writer struct{ b bytes.Buffer }
+type writer struct {
+	b       bytes.Buffer
+	secrets bool // are written, for a test
+}
 
 func (w *writer) route(r Route) {
 	w.header("[[routes]]")
@@ -223,7 +228,11 @@ func (w *writer) health(h Health) {
 func (w *writer) headers(list []Header) {
 	fields := make([]string, len(list))
 	for i, h := range list {
-		fields[i] = fmt.Sprintf("%s = %s", bareOrQuoted(h.Name), quote(h.Value))
+		value := quote(h.Value)
+		if credential(h.Name) {
+			value = w.secret(h.Value)
+		}
+		fields[i] = fmt.Sprintf("%s = %s", bareOrQuoted(h.Name), value)
 	}
 	fmt.Fprintf(&w.b, "headers = {%s}\n", strings.Join(fields, ", "))
 }

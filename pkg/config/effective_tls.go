@@ -48,7 +48,7 @@ func (w *writer) acme(a ACME) {
 	if e := a.ExternalAccount; e == (ExternalAccount{}) {
 		w.note("external_account: none")
 	} else {
-		fmt.Fprintf(&w.b, "external_account = { key_id = %s, hmac_key = %s }\n", quote(e.KeyID), quote(e.HMACKey))
+		fmt.Fprintf(&w.b, "external_account = { key_id = %s, hmac_key = %s }\n", quote(e.KeyID), w.secret(e.HMACKey))
 	}
 }
 

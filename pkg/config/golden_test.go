@@ -119,7 +119,7 @@ func pack(comment []byte, files []file) []byte {
 // checkRoundTrip fails unless the effective file of c loads to c.
 func checkRoundTrip(t *testing.T, name string, c *config.Config) {
 	t.Helper()
-	text := c.Effective()
+	text := c.EffectiveWithSecrets()
 	again, problems := config.Parse(name, text)
 	if err := problems.Err(); err != nil {
 		t.Fatalf("effective file does not load: %v\n%s", err, text)

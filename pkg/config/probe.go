@@ -72,6 +72,7 @@ func (d *decoder) headers(t table) []Header {
 			d.problem(at, "write it on one line", "header %s is %q", name, value)
 		case slices.ContainsFunc(out, func(h Header) bool { return strings.EqualFold(h.Name, name) }):
 			d.problem(at, "drop one of them", "headers has %s twice", name)
+		case d.isHidden(at, "header "+name, value):
 		default:
 			out = append(out, Header{name, value})
 		}
