@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/snicketlb/snicket/pkg/certs"
 	"github.com/snicketlb/snicket/pkg/config"
@@ -30,7 +31,7 @@ func (b *builder) ech() *certs.LiveECH {
 				all = append(all, problemAt(f.Pos, p))
 			}
 			for _, k := range loaded {
-				if _, served, found := fronts.Lookup(k.PublicName); !found || !served {
+				if _, served, found := fronts.Lookup(strings.ToLower(k.PublicName)); !found || !served {
 					all = append(all, config.Problem{
 						Pos: f.Pos, Text: fmt.Sprintf("%s: no route terminates its public name %q, so no hello for it is opened", f.Path, k.PublicName),
 						Hint: fmt.Sprintf("add %q to the hosts of a route with mode = \"terminate\"", k.PublicName),

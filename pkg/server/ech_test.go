@@ -90,6 +90,34 @@ func TestECH(t *testing.T) {
 	resumes(r, client("secret.test", third))
 }
 
+// TestECHPublicNameInCapitals: case says nothing in a public name, nor in the hello that a
+// client makes of it.
+func TestECHPublicNameInCapitals(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	cert, key := ca.WriteServer(t, "front.test", "secret.test")
+	backend := lab.Serve(t, lab.Echo(), lab.Options{})
+	k, err := certs.GenerateECH("front.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Config = bytes.Replace(k.Config, []byte("front.test"), []byte("Front.TEST"), 1)
+	text, err := k.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := lab.WriteFile(t, filepath.Join(t.TempDir(), "front.pem"), text)
+	const route = "[[routes]]\nhosts = [%q]\nmode = \"terminate\"\nbackends = [%q]\n"
+	r := start(t, nil, fmt.Sprintf(route+route+"[tls]\ncertificates = [{ cert = %q, key = %q }]\nech_keys = [%q]\n",
+		"front.test", backend.Addr(), "secret.test", backend.Addr(), cert, key, file))
+	c := ca.Client("secret.test")
+	c.EncryptedClientHelloConfigList = k.ConfigList()
+	if err := r.visit(c); err != nil {
+		t.Errorf("got %v, want a session by the name within", err)
+	}
+	r.access.wait(t, `sni="secret\.test" .*route=secret\.test .*outcome=ok`, 1)
+}
+
 // TestECHEscapesNoPolicy tries to reach a host that demands certificates by naming it
 // inside, with tickets of others, and with its own elsewhere.
 func TestECHEscapesNoPolicy(t *testing.T) {
