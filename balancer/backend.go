@@ -78,13 +78,14 @@ type Backend struct {
 
 	// What each session writes lies apart from what each pick only reads. The
 	// counters share a line because whoever writes one writes the others.
-	_      [cacheLine]byte
-	active atomic.Int64
-	total  atomic.Uint64
-	failed atomic.Uint64
-	turn   atomic.Uint64
-	timing timing
-	_      [cacheLine]byte
+	_         [cacheLine]byte
+	active    atomic.Int64
+	total     atomic.Uint64
+	failed    atomic.Uint64
+	turn      atomic.Uint64
+	timing    timing
+	undialled atomic.Uint64
+	_         [cacheLine]byte
 }
 
 func newBackend(s *Spec) *Backend {
@@ -136,6 +137,13 @@ func (b *Backend) Total() uint64 { return b.total.Load() }
 
 // Failures returns how many sessions were released with an Err.
 func (b *Backend) Failures() uint64 { return b.failed.Load() }
+
+// DialFailed counts a dial that failed by the backend's fault. It says nothing of the
+// session it was for: one dial may be for several, and Release counts what failed.
+func (b *Backend) DialFailed() { b.undialled.Add(1) }
+
+// DialFailures returns how often DialFailed was called.
+func (b *Backend) DialFailures() uint64 { return b.undialled.Load() }
 
 // Latency returns the moving average of dial plus first byte, as of the last
 // sample; 0 without one. Only LeastTime takes samples.

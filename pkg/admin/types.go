@@ -108,6 +108,7 @@ type Backend struct {
 	MaxConnections int     `json:"max_connections"` // 0: no limit
 	Total          uint64  `json:"total"`           // sessions that it was picked for
 	DialFailures   uint64  `json:"dial_failures"`
+	Failures       uint64  `json:"failures"`   // sessions, and requests of HTTP, that failed by its fault
 	LatencyMS      float64 `json:"latency_ms"` // average to the first byte; 0 unless the pool balances by it
 	// Wish and WeightWish are an operator's; nil: none.
 	Wish       *Wish `json:"wish"`

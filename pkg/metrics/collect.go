@@ -76,7 +76,8 @@ func (s *Snapshot) backends(out chan<- prometheus.Metric) {
 	state := gauge(out, "backend_state", "1 for what holds of a backend. It is ready if none of the others does.", "pool", "backend", "state")
 	sessions := gauge(out, "backend_sessions", "Sessions of a backend now.", "pool", "backend")
 	total := counter(out, "backend_sessions_total", "Sessions that a backend was picked for.", "pool", "backend")
-	failures := counter(out, "backend_dial_failures_total", "Dials that failed by the backend's fault.", "pool", "backend")
+	undialled := counter(out, "backend_dial_failures_total", "Dials that failed by the backend's fault.", "pool", "backend")
+	failures := counter(out, "backend_failures_total", "Sessions, and requests of HTTP, that failed by the backend's fault: it was not reached, or gave no whole answer in time.", "pool", "backend")
 	probes := counter(out, "probes_total", "Probes that have ended.", "pool", "backend", "result")
 	for i := range s.Pools {
 		p := &s.Pools[i]
@@ -91,7 +92,8 @@ func (s *Snapshot) backends(out chan<- prometheus.Metric) {
 			}
 			sessions.send(float64(b.Sessions), p.Name, b.Name)
 			total.send(float64(b.Total), p.Name, b.Name)
-			failures.send(float64(b.DialFailures), p.Name, b.Name)
+			undialled.send(float64(b.DialFailures), p.Name, b.Name)
+			failures.send(float64(b.Failures), p.Name, b.Name)
 			probes.send(float64(b.ProbesPassed), p.Name, b.Name, "pass")
 			probes.send(float64(b.ProbesFailed), p.Name, b.Name, "fail")
 		}

@@ -61,7 +61,8 @@ type Backend struct {
 	Name                       string
 	State                      func(balancer.State) bool // whether it bears a mark; Ready: none
 	Sessions                   int
-	Total, DialFailures        uint64
+	Total                      uint64
+	DialFailures, Failures     uint64
 	ProbesPassed, ProbesFailed uint64
 }
 

@@ -57,8 +57,11 @@ func (p *Pool) Dial(ctx context.Context, b *balancer.Backend, c *web.Client, alp
 		return nil, "", err
 	case errors.As(err, &failed) && failed.outcome == Internal:
 		return nil, "", err
-	case errors.As(err, &failed) && failed.outcome == DialFailed && via.Failed != nil:
-		via.Failed(b.ID(), err)
+	case errors.As(err, &failed) && failed.outcome == DialFailed:
+		b.DialFailed()
+		if via.Failed != nil {
+			via.Failed(b.ID(), err)
+		}
 	}
 	reached(b, err)
 	return nil, "", err

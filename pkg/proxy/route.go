@@ -116,6 +116,7 @@ func (c *choice) failed(err error, took time.Duration) (again bool, outcome Outc
 		c.s.pool.Balancer.Release(b, balancer.Result{})
 		return false, Internal
 	}
+	b.DialFailed()
 	c.s.pool.Balancer.Release(b, balancer.Result{Dial: took, Err: err})
 	if c.s.pool.Failed != nil {
 		c.s.pool.Failed(b.ID(), err)

@@ -163,7 +163,7 @@ func (s *Server) poolMetrics(name string, p *sharedPool) metrics.Pool {
 	for _, b := range backends {
 		probes := s.probeCounts.of(name, b.ID())
 		out.Backends = append(out.Backends, metrics.Backend{
-			Name: b.ID(), State: b.Marked, Sessions: b.Active(), Total: b.Total(), DialFailures: b.Failures(),
+			Name: b.ID(), State: b.Marked, Sessions: b.Active(), Total: b.Total(), DialFailures: b.DialFailures(), Failures: b.Failures(),
 			ProbesPassed: probes.passed, ProbesFailed: probes.failed,
 		})
 	}

@@ -152,6 +152,31 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
+// A request without an answer is a failure, and no failed dial: the backend was reached.
+func TestMetricsOfRequests(t *testing.T) {
+	lab.Leaks(t)
+	ca := lab.NewAuthority(t, "ca")
+	cert, key := ca.WriteServer(t, "*.test")
+	var text strings.Builder
+	for name, backend := range map[string]string{"mute": lab.Serve(t, lab.Mute(), lab.Options{}).Addr(), "gone": "127.0.0.1:1"} {
+		fmt.Fprintf(&text, "[[routes]]\nhosts = [\"%s.test\"]\nmode = \"terminate\"\npool = %q\n[routes.tls]\ncertificates = [{ cert = %q, key = %q }]\n"+
+			"[routes.http]\nresponse_timeout = \"20ms\"\n[pools.%s]\nbackends = [{ address = %q, name = \"b\" }]\n[pools.%s.health]\nenabled = false\n",
+			name, name, cert, key, name, backend, name)
+	}
+	o := operate(t, text.String())
+	for name, status := range map[string]int{"mute": 504, "gone": 502} {
+		c, from := o.speaks(ca, name+".test")
+		if res, body := asks(t, c, from, name+".test"); res.StatusCode != status {
+			t.Errorf("%s: got %s %q, want %d", name, res.Status, body, status)
+		}
+		c.Close()
+	}
+	o.metrics(t).want(t, metrics{
+		`snicket_backend_dial_failures_total{backend="b",pool="mute"}`: 0, `snicket_backend_failures_total{backend="b",pool="mute"}`: 1,
+		`snicket_backend_dial_failures_total{backend="b",pool="gone"}`: 1, `snicket_backend_failures_total{backend="b",pool="gone"}`: 1,
+	})
+}
+
 // Probes are counted, and those of a backend that is gone forgotten.
 func TestProbeMetrics(t *testing.T) {
 	lab.Leaks(t)

@@ -145,7 +145,7 @@ func backendView(row *registry.Backend, b *balancer.Backend, status *registry.St
 	v := admin.Backend{
 		Pool: row.Pool, Name: row.ID, State: b.State().String(), Probe: status.State.String(),
 		Weight: b.Weight(), WeightDeclared: row.Weight, Share: b.Share(), Tier: row.Tier,
-		Sessions: b.Active(), MaxConnections: row.MaxConnections, Total: b.Total(), DialFailures: b.Failures(),
+		Sessions: b.Active(), MaxConnections: row.MaxConnections, Total: b.Total(), DialFailures: b.DialFailures(), Failures: b.Failures(),
 		LatencyMS: float64(b.Latency().Microseconds()) / 1000,
 	}
 	if row.Unresolved == "" {
