@@ -136,6 +136,7 @@ func (s *Snapshot) process(out chan<- prometheus.Metric) {
 	gauge(out, "config_last_reload_success", "1 unless the latest reload failed.").send(last)
 	gauge(out, "config_generation", "Counts the configurations that were in force; 1 is that of the start.").send(float64(s.Generation))
 	gauge(out, "accept_paused", "Event loops that accept nothing, because max_connections is reached.").send(float64(s.Counters.Paused))
+	counter(out, "accept_failures_total", "Times that a listener rested for 100 ms, because there were no descriptors or no memory for a connection.").send(float64(s.Counters.AcceptFailures))
 	counter(out, "log_dropped_total", "Log lines and access records that were lost.").send(float64(s.LogDropped))
 	expiry := gauge(out, "certificate_expiry_timestamp_seconds", "When a certificate that clients are shown expires.", "name")
 	for _, c := range s.Certificates {

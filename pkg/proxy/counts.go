@@ -23,6 +23,9 @@ type Counters struct {
 	// Paused is the number of loops that accept nothing now, because of
 	// MaxConnections.
 	Paused int
+	// AcceptFailures counts the times that a listener rested because the process or the
+	// kernel was short of what a connection needs.
+	AcceptFailures uint64
 	// ClientHandshakes are those with clients of terminated sessions, BackendHandshakes
 	// those with backends of pools that speak TLS.
 	ClientHandshakes, BackendHandshakes Handshakes
@@ -80,6 +83,7 @@ func (p *Proxy) Counters() Counters {
 		c.DroppedRecords += w.records.dropped.Load()
 		c.ClientHandshakes.add(&w.clientTLS)
 		c.BackendHandshakes.add(&w.backendTLS)
+		c.AcceptFailures += w.unaccepted.Load()
 		c.Caught += w.env.Caught() + w.tls.Caught()
 	}
 	return c

@@ -144,7 +144,7 @@ func (a *acceptor) accept(most int) (taken int, more bool) {
 			continue
 		default: // EMFILE, ENFILE, ENOBUFS, ENOMEM: the queue waits
 			a.pause()
-			w.l.Set(&a.rest, w.l.Now()+acceptPause, a)
+			a.tryLater()
 			p.o.Log.Warn("accepting pauses", slog.String("address", a.socks.address), slog.Any("error", errno))
 		}
 		p.left()
@@ -158,11 +158,17 @@ func (a *acceptor) resume() {
 		return
 	}
 	tok, err := a.w.l.AddLevel(a.fd, a, a.socks.shared)
-	if err != nil { // out of kernel memory: once more after a rest
-		a.w.l.Set(&a.rest, a.w.l.Now()+acceptPause, a)
+	if err != nil { // out of kernel memory
+		a.tryLater()
 		return
 	}
 	a.tok = tok
+}
+
+// tryLater has the listener try once more after a rest.
+func (a *acceptor) tryLater() {
+	a.w.unaccepted.Add(1)
+	a.w.l.Set(&a.rest, a.w.l.Now()+acceptPause, a)
 }
 
 func (a *acceptor) pause() {

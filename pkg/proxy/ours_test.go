@@ -182,6 +182,9 @@ func TestAcceptSurvivesNoDescriptors(t *testing.T) {
 	lift := limitDescriptors(t, 0)
 	h.connect(waiting)
 	eventually(t, "the pause is logged", func() bool { return log.has("accepting pauses") })
+	if c := h.p.Counters(); c.AcceptFailures == 0 || c.Paused != 0 {
+		t.Errorf("got %d failures and %d loops that are full, want some and none", c.AcceptFailures, c.Paused)
+	}
 	lift()
 	w := asConn(t, waiting)
 	h.send(w, lab.Hello("a.test"))

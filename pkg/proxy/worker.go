@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/snicketlb/snicket/pkg/loop"
@@ -50,6 +51,7 @@ type worker struct {
 	// Handshakes that came about, with clients and with backends.
 	clientTLS, backendTLS  handshakeCounts
 	hello, dial, handshake Histogram
+	unaccepted             atomic.Uint64 // as of Counters.AcceptFailures
 }
 
 func newWorker(p *Proxy, index int, l *loop.Loop, id SessionID, pipes int) *worker {
