@@ -3,9 +3,11 @@
 package e2e_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,6 +87,30 @@ func TestUpgradeFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	exchangeRest(t, half, hello)
+}
+
+// TestUpgradeLost upgrades to a program that takes all, and ends. What it had is lost, and
+// ends with a reset; the process before serves on, at the same listeners.
+func TestUpgradeLost(t *testing.T) {
+	echo := lab.Serve(t, lab.Echo(), lab.Options{})
+	b, addr := pass(t, echo.Addr(), "")
+	hello := lab.Hello("a.test")
+	long := dial(t, addr)
+	exchangeEcho(t, long, hello)
+	path := filepath.Join(t.TempDir(), "exits-with-all")
+	if err := os.Link(program(t, "internal/lab/successor"), path); err != nil {
+		t.Fatal(err)
+	}
+	mark := b.Mark()
+	b.refusesUpgrade(t, "1 sessions are lost", "--binary", path)
+	if n, err := long.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the session that was lost: got %d bytes, %v, want a reset", n, err)
+	}
+	b.waitRecord(mark, record{"outcome": "internal", "error": "the process that it was moved to has ended"})
+	next := dial(t, addr)
+	exchangeEcho(t, next, hello)
+	b.upgrade(b.PID())
+	exchangeEcho(t, next, []byte("by the new process"))
 }
 
 // refusesUpgrade wants an upgrade to fail, and to say why.

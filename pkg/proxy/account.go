@@ -44,6 +44,9 @@ func alertOf(o Outcome) (sni.Alert, bool) {
 
 // resets reports whether both connections end by a reset, not by closing.
 func (s *session) resets() bool {
+	if s.frozen { // it was another process's, and nobody knows what that has passed on
+		return true
+	}
 	if s.term != nil && s.term.told {
 		return false
 	}

@@ -19,6 +19,7 @@ import (
 type Change struct {
 	p       *Proxy
 	live    *live
+	routes  []*Route
 	added   []*sockets
 	removed []*sockets
 }
@@ -27,7 +28,7 @@ type Change struct {
 // without listening. An error names the listener at fault, and leaves nothing
 // behind.
 func (p *Proxy) Prepare(s State) (*Change, error) {
-	c := &Change{p: p, live: newLive(&s)}
+	c := &Change{p: p, live: newLive(&s), routes: s.Routes}
 	names := make([]string, 0, len(s.Listeners))
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
@@ -137,6 +138,14 @@ func (c *Change) Commit() {
 	}
 	for _, s := range c.added {
 		s.users.Store(int32(len(p.workers)))
+	}
+	p.mu.Unlock()
+	p.arrive(c.routes)
+	p.mu.Lock()
+	for _, s := range c.added {
+		if p.sockets[s.address] != s { // the end has come between
+			continue
+		}
 		for _, w := range p.workers {
 			w.l.Post(func() { w.adopt(s) })
 		}

@@ -56,6 +56,8 @@ type OpeningTransfer struct {
 	WantHeader bool
 	Whole      bool // Bytes are a whole hello, and what came behind it
 	Until      int64
+	Waits      bool  // for a backend with room
+	Since      int64 // when it began to
 	Limited    Outcome
 	Addr       netip.Addr
 	AddrHello  bool
@@ -100,14 +102,14 @@ type AddrRate struct {
 
 // Frozen is a proxy that stands still as far as it can be moved: it accepts nothing, and
 // no byte passes of the sessions that are listed, nor does any of them end. It has to be
-// ended by Thaw or Leave.
+// ended by Thaw, Leave or Reclaim.
 type Frozen struct {
 	// Sessions are those that can move. What they point to is the proxy's, to be read
-	// until Thaw or Leave.
+	// until that end.
 	Sessions []Transfer
 	Heritage Heritage
-	// Stay is the number of sessions that cannot move: those in TLS or HTTP, in a queue,
-	// asking for an ACME challenge, and those that are at their end.
+	// Stay is the number of sessions that cannot move: those in TLS or HTTP, asking for an
+	// ACME challenge, and those that are at their end.
 	Stay int
 
 	p *Proxy
@@ -116,7 +118,7 @@ type Frozen struct {
 // frost is what a loop that is frozen keeps for later.
 type frost struct {
 	sessions []*session
-	later    []func() // what was to be done with them meanwhile
+	later    []func() // what was to be done with them meanwhile; also told of those that are gone by then
 }
 
 // Freeze stops all loops for a moment, and returns when no byte of the sessions that can
@@ -130,37 +132,9 @@ func (p *Proxy) Freeze() *Frozen {
 	p.barrier()
 	f.Sessions = slices.Concat(parts...)
 	f.Stay = int(p.active.Load()) - len(f.Sessions)
-	f.Heritage.Rates = p.perAddr.rates(p.monotonic)
+	f.Heritage.Next = append(f.Heritage.Next, p.spare...)
+	f.Heritage.Rates = p.perAddr.rates(time.Since(p.start), p.monotonic)
 	return f
-}
-
-// Thaw goes on as if nothing had been.
-func (f *Frozen) Thaw() {
-	for _, w := range f.p.workers {
-		w.l.Post(w.thaw)
-	}
-	f.p.barrier()
-}
-
-// Leave gives up all that another process has now: the sessions that are listed end
-// here, as moved, without a record, and so do the listeners. The connections and the
-// sockets stay open, in the hands of that process; the files of Unix sockets are its own.
-func (f *Frozen) Leave() {
-	p := f.p
-	p.mu.Lock()
-	for _, s := range p.sockets {
-		s.path = ""
-		for _, w := range p.workers {
-			w.l.Post(func() { w.leave(s, func(*acceptor) {}) })
-		}
-	}
-	clear(p.sockets)
-	p.mu.Unlock()
-	p.disinherit()
-	for _, w := range p.workers {
-		w.l.Post(w.depart)
-	}
-	p.barrier()
 }
 
 func (w *worker) freeze() []Transfer {
@@ -179,41 +153,15 @@ func (w *worker) freeze() []Transfer {
 	return all
 }
 
-func (w *worker) thaw() {
-	f := w.frost
-	w.frost = nil
-	for _, s := range f.sessions {
-		s.thaw()
-	}
-	for _, do := range f.later {
-		do()
-	}
-	if !w.full {
-		w.resume()
-	}
-}
-
-func (w *worker) depart() {
-	f := w.frost
-	w.frost = nil
-	for _, s := range f.sessions {
-		s.frozen = false
-		s.outcome = Moved
-		s.finish()
-	}
-	// Those in HTTP finish the requests under way, and come again.
-	w.windDown(func(*session) bool { return true })
-}
-
-// movable reports whether another process can take the session over. One that dials does
-// so anew there, as nothing has been said to the backend yet.
+// movable reports whether another process can take the session over. One that dials, or
+// waits for a backend, does so anew there, as nothing has been said to one yet.
 func (s *session) movable() bool {
 	switch s.phase {
 	case inHello, inRelay:
 		return true
-	case inDial:
+	case inDial, inQueue:
 		return s.term == nil
-	case inInquiry, inQueue, inCut, inLinger, terminated:
+	case inInquiry, inCut, inLinger, terminated:
 	}
 	return false
 }
@@ -240,10 +188,13 @@ func (s *session) freeze() Transfer {
 	if s.phase != inRelay {
 		m.Opening = &OpeningTransfer{
 			Bytes: s.peek.buf, WantHeader: s.wantHeader, Until: p.monotonic(s.helloUntil),
-			Limited: s.limited, Addr: s.addr, AddrHello: s.addrHello, Whole: s.phase == inDial,
+			Limited: s.limited, Addr: s.addr, AddrHello: s.addrHello, Whole: s.phase != inHello,
 		}
-		if s.phase == inHello {
+		switch s.phase { //nolint:exhaustive // it has been told nothing yet
+		case inHello:
 			m.Opening.Header = s.header
+		case inQueue:
+			m.Opening.Waits, m.Opening.Since = true, p.monotonic(s.ticket.since)
 		}
 		return m
 	}
@@ -257,54 +208,6 @@ func (s *session) freeze() Transfer {
 	}
 	return m
 }
-
-// thaw gives the session back to its loop.
-func (s *session) thaw() {
-	s.frozen = false
-	if !s.register() {
-		return
-	}
-	switch s.phase { //nolint:exhaustive // no other is frozen
-	case inHello:
-		s.w.l.Set(&s.timer, min(s.helloUntil, s.w.l.Now()+helloGrace), s)
-	case inDial:
-		until := s.choice.begun + s.choice.via.DialTimeout
-		if s.dialUntil != 0 {
-			until = s.w.l.Now()
-		}
-		s.w.l.Set(&s.timer, until, s)
-	case inRelay:
-		s.relay.Renew()
-		s.goOn()
-	}
-}
-
-// goOn takes up a relay that stood still.
-func (s *session) goOn() {
-	limit := s.route.Idle
-	if s.half {
-		limit = s.route.Fin
-	}
-	s.rearm(limit)
-	s.pump()
-}
-
-// register has the loop tell of both connections; false: the session could not live on.
-func (s *session) register() bool {
-	var err error
-	if s.c.tok, err = s.w.l.Add(int(s.c.fd), (*clientEnd)(s)); err == nil && s.b.fd >= 0 && s.dialWaitsNot() {
-		s.b.tok, err = s.w.l.Add(int(s.b.fd), (*backendEnd)(s))
-	}
-	if err != nil {
-		s.outcome, s.endedBy = Internal, BySnicket
-		s.finish()
-	}
-	return err == nil
-}
-
-// dialWaitsNot reports whether the backend's descriptor is connected, or on its way: not
-// one that waits for room in the backlog of a Unix socket.
-func (s *session) dialWaitsNot() bool { return s.opening == nil || s.dialUntil == 0 }
 
 // monotonic is a time of the proxy's clock by CLOCK_MONOTONIC.
 func (p *Proxy) monotonic(at time.Duration) int64 { return p.epoch + int64(at) }

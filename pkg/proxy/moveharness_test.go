@@ -46,9 +46,23 @@ func (h *harness) successor(s proxy.State, loops int) (*harness, *proxy.Change) 
 func (h *harness) move(next *harness, change *proxy.Change, s proxy.State) int {
 	h.t.Helper()
 	f := h.p.Freeze()
-	sessions := make([]proxy.Transfer, len(f.Sessions))
+	a := h.sent(f, s)
+	f.Leave()
+	next.p.Inherit(a)
+	change.Commit()
+	next.listening()
+	return len(a.Sessions)
+}
+
+// sent is what arrives in another process, which has the pools of s.
+func (h *harness) sent(f *proxy.Frozen, s proxy.State) *proxy.Arrival {
+	h.t.Helper()
+	a := &proxy.Arrival{Heritage: f.Heritage, Sessions: make([]proxy.Transfer, len(f.Sessions)), Pools: map[string]*proxy.Pool{}}
+	for _, r := range s.Routes {
+		a.Pools[r.Pool.Name] = r.Pool
+	}
 	for i, m := range f.Sessions {
-		if m.Relay != nil { // what a process would have sent
+		if m.Relay != nil {
 			r := *m.Relay
 			m.Relay = &r
 			for w := range r.Stand.Ways {
@@ -61,15 +75,9 @@ func (h *harness) move(next *harness, change *proxy.Change, s proxy.State) int {
 			m.Opening = &o
 		}
 		m.Descriptors(func(fd *int) { *fd = copied(h.t, *fd) })
-		sessions[i] = m
+		a.Sessions[i] = m
 	}
-	heritage := f.Heritage
-	f.Leave()
-	next.p.Inherit(&heritage)
-	change.Commit()
-	next.p.Adopt(sessions, s.Routes)
-	next.listening()
-	return len(sessions)
+	return a
 }
 
 // open connects and sends a hello.

@@ -101,13 +101,13 @@ func (t *perAddr) rejoin(key netip.Addr, conns, hellos int) {
 }
 
 // rates tells of the addresses that are not allowed all that their rate allows at most.
-func (t *perAddr) rates(clock func(time.Duration) int64) []AddrRate {
+func (t *perAddr) rates(now time.Duration, clock func(time.Duration) int64) []AddrRate {
 	var all []AddrRate
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
 		for key, e := range s.entries {
-			if e.due > 0 {
+			if e.due > now {
 				all = append(all, AddrRate{key, clock(e.due)})
 			}
 		}

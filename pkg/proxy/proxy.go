@@ -77,6 +77,9 @@ type Proxy struct {
 	stopped   []*worker  // loops that found the process full
 	sockets   map[string]*sockets
 	inherited map[string]Inherited
+	arrival   *Arrival // until the first Commit
+
+	spare []SessionID // the next of loops that another process had, and this one has not; the first Commit's
 
 	waiting atomic.Int32 // len(stopped)
 }

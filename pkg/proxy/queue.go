@@ -28,6 +28,9 @@ type ticket struct {
 func (s *session) enqueue() {
 	w, pool := s.w, s.pool
 	t := &ticket{s: s, since: w.l.Now()}
+	if s.waits {
+		t.since, s.waits = s.since, false
+	}
 	s.phase, s.ticket = inQueue, t
 	cancel, err := pool.Balancer.Wait(s.choice.pick, func(b *balancer.Backend) {
 		w.l.Post(func() { t.served(pool, b) })
@@ -51,6 +54,10 @@ func (t *ticket) served(pool *Pool, b *balancer.Backend) {
 		if b != nil {
 			pool.Balancer.Release(b, balancer.Result{})
 		}
+		return
+	}
+	if s.frozen {
+		s.w.frost.later = append(s.w.frost.later, func() { t.served(pool, b) })
 		return
 	}
 	s.leaveQueue()

@@ -93,6 +93,7 @@ type opening struct {
 	dialed     time.Duration // first dial; 0: none
 	dialUntil  time.Duration // while a Unix socket's backlog is full
 	ticket     *ticket       // in the queue
+	since      time.Duration // when it began to wait there, in another process, if it waits
 	inquiry    *inquiry      // in the inquiry
 	addr       netip.Addr    // the key by which its address is counted
 	err        string
@@ -103,6 +104,7 @@ type opening struct {
 	helloHeld  bool        // counted among the unfinished hellos
 	addrHello  bool        // counted among the unfinished hellos of its address
 	begun      bool        // a parser has seen a part of the hello
+	waits      bool        // since counts
 	alertLevel [7]byte     // an alert record that the client accepts
 
 	discarded    int      // read away while lingering
@@ -404,6 +406,8 @@ func (s *session) kill(o Outcome) {
 // why is the error of the session's record, if it has one.
 func (s *session) why() string {
 	switch {
+	case s.frozen:
+		return errLost.Error()
 	case s.errno != 0:
 		return unix.Errno(s.errno).Error()
 	case s.opening != nil:

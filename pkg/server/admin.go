@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,6 +29,7 @@ type operation struct {
 	probeCounts *probeCounts
 	admin       *admin.Server
 	upgrades    chan upgradeRequest
+	changing    sync.Mutex    // of what operators wish, and while another process takes over; taken before mu
 	configDue   chan struct{} // 1 deep: another configuration may want to be watched
 	socketless  bool          // it was said that there is no socket; of reloads, one at a time
 }

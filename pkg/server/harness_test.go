@@ -116,7 +116,7 @@ func startBy(t *testing.T, o server.Options, text string) *running {
 	r.write(text)
 	bound := make(chan []proxy.Bound, 1)
 	o.Stdout, o.Stderr, o.Ready = r.access, r.log, func(b []proxy.Bound) { bound <- b }
-	if o.Upgrade != nil {
+	if o.Upgrade != nil && o.Upgrade.Args == nil {
 		o.Upgrade.Args = []string{followRole, r.path}
 	}
 	s, err := server.New(r.path, o)

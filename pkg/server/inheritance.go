@@ -4,14 +4,15 @@ import (
 	"time"
 
 	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/registry"
 	"github.com/snicketlb/snicket/pkg/upgrade"
 )
 
 // stateNow is what a new process is to know of backends.
-func (s *Server) stateNow() *upgrade.State {
+func (s *Server) stateNow() upgrade.State {
 	now := time.Now()
-	st := &upgrade.State{Ejections: s.ejector.States()}
+	st := upgrade.State{Ejections: s.ejector.States()}
 	view := s.registry.View()
 	for _, row := range append(view.AllStatuses(), view.Kept()...) {
 		st.Statuses = append(st.Statuses, *row)
@@ -47,7 +48,20 @@ func (s *Server) restoreRows() {
 	if s.state == nil {
 		return
 	}
+	agents := map[string]bool{}
+	for i := range s.plan.config.Pools {
+		p := &s.plan.config.Pools[i]
+		agents[p.Name] = p.Health.Kind == config.ProbeAgent
+	}
+	for i := range s.state.Checks { // nobody would ever take back what an agent said that is not asked
+		if pool, _ := cutTarget(s.state.Checks[i].ID); !agents[pool] {
+			s.state.Checks[i].Agent = health.AgentReport{}
+		}
+	}
 	for _, row := range s.state.Statuses {
+		if !agents[row.Pool] {
+			row.Agent = health.AgentReport{}
+		}
 		s.registry.Observe(row.Pool, row.ID, row.Probed)
 		s.registry.Eject(row.Pool, row.ID, row.Ejected)
 		if row.Wished == (registry.Wished{}) {

@@ -245,14 +245,13 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	_, _ = s.commit(ready, seen) // nothing was before
-	s.proxy.Adopt(arrived, pl.state.Routes)
 	bound := s.proxy.Bound()
 	for _, b := range bound {
 		s.log.Info("listening", slog.String("listener", b.Listener), slog.String("address", b.Address))
 	}
 	s.warn(pl, nil)
 	s.phase.set(running)
-	s.tookOver(ctx, len(arrived))
+	s.tookOver(ctx, arrived)
 	s.log.Info("ready", slog.Int("loops", s.loops), slog.Int("routes", len(pl.config.Routes)), slog.Int("pools", len(pl.config.Pools)))
 	s.notify(notifyReady)
 	if s.o.Ready != nil {

@@ -47,9 +47,6 @@ func (s *Server) inherit() (map[string]proxy.Inherited, error) {
 			closeAll(fds)
 		}
 	}
-	if err == nil {
-		s.state, err = from.State()
-	}
 	if err != nil {
 		operators.Close()
 		for _, given := range all {
@@ -67,35 +64,37 @@ func closeAll(fds []int) {
 	}
 }
 
-// takeOver receives the sessions of the process that this one follows, once all is ready
-// for them. On an error they are that one's, and what was prepared is given up.
-func (s *Server) takeOver(ready *prepared) (arrived []proxy.Transfer, err error) {
+// takeOver receives the sessions of the process that this one follows, and what that
+// knows, once all is ready for them; the commit goes on with both. On an error they are
+// that one's, and what was prepared is given up.
+func (s *Server) takeOver(ready *prepared) (sessions int, err error) {
 	from := s.o.From
 	if from == nil {
-		return nil, nil
+		return 0, nil
 	}
+	var arrived []proxy.Transfer
 	defer func() {
 		if err != nil {
 			proxy.CloseAll(arrived)
 			ready.abort()
-			arrived = nil
 		}
 	}()
 	if err := from.SendAble(); err != nil {
-		return nil, err
+		return 0, err
 	}
-	arrived, heritage, err := from.Sessions(freezeTime)
+	arrived, with, err := from.Sessions(freezeTime)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	if err := from.SendHave(len(arrived)); err != nil {
-		return arrived, err
+		return 0, err
 	}
-	if err := from.Go(); err != nil {
-		return arrived, err
+	if err := from.Go(2 * upgrade.Silence); err != nil { // the old one has one to say it
+		return 0, err
 	}
-	s.proxy.Inherit(&heritage)
-	return arrived, nil
+	s.state = &with.State
+	s.proxy.Inherit(&proxy.Arrival{Heritage: with.Heritage, Sessions: arrived, Pools: ready.plan.pools})
+	return len(arrived), nil
 }
 
 // abort gives up what only had to be committed.

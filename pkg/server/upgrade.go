@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/snicketlb/snicket/pkg/admin"
+	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/upgrade"
 )
 
@@ -21,12 +23,14 @@ type Upgrade struct {
 	Path           string   // of this process's program: there the new one lies
 	Args           []string // by which it runs the same configuration
 	Stdout, Stderr *os.File
+	// Patience is how long the new process may take, while all goes on as before, until it
+	// has read its configuration, and again until it has resolved names and bound what is
+	// new. Default 15 s.
+	Patience time.Duration
 }
 
-// How long a new process has for what it does while all goes on as before.
 const (
-	readTime  = 15 * time.Second // to read its configuration
-	buildTime = 12 * time.Second // to resolve names and to bind what is new
+	defaultPatience = 15 * time.Second
 	// serveTime is how long it may take to say that it serves, once it has all.
 	serveTime = 10 * time.Second
 )
@@ -54,17 +58,8 @@ func (s *Server) upgradeForOperator(ctx context.Context, binary string) (admin.U
 	case <-ctx.Done():
 		return admin.Upgraded{}, stopping
 	}
-	select {
-	case r := <-done:
-		return r.Upgraded, r.err
-	case <-ctx.Done(): // the answer is there when this place has been left for it
-		select {
-		case r := <-done:
-			return r.Upgraded, r.err
-		default:
-			return admin.Upgraded{}, ctx.Err()
-		}
-	}
+	r := <-done // it says why if it is given up; nobody else would tell what became of it
+	return r.Upgraded, r.err
 }
 
 // tryUpgrade upgrades while it looks after signals. It returns true when this process has
@@ -77,43 +72,86 @@ func (s *Server) tryUpgrade(ctx context.Context, r upgradeRequest, signals <-cha
 		up, err := s.upgrade(attempt, r.binary)
 		result <- upgradeResult{up, err}
 	}()
-	var end os.Signal
+	var put putOff
 	for {
 		select {
 		case now := <-result:
+			if now.err == nil {
+				s.admin.Leave() // so that who hears of it asks the new process from now on
+			}
 			if r.done != nil {
 				r.done <- now
 			}
-			switch {
-			case now.err == nil:
-				if end != nil { // it was meant for who serves
-					_ = unix.Kill(now.PID, end.(syscall.Signal)) //nolint:forcetypeassert // what os/signal delivers here
-				}
+			if now.err == nil {
+				put.pass(now.PID)
 				s.depart(ctx, now.Stay, signals)
 				return true
-			case end != nil:
-				s.drain(ctx, end, signals)
-				return true
 			}
-			return false
+			return s.takeUp(ctx, &put, signals)
 		case other := <-s.upgrades:
 			other.done <- upgradeResult{err: admin.Conflict("an upgrade is under way", "", nil)}
 		case sig := <-signals:
-			switch sig {
-			case syscall.SIGHUP, syscall.SIGUSR2:
-				s.log.Warn("not while an upgrade is under way", slog.String("signal", sig.String()))
-			case syscall.SIGUSR1:
-				s.log.Warn("the access log is not opened anew while an upgrade is under way")
-			default:
-				end = sig
+			if put.note(sig) {
 				cancel()
+			} else if sig == syscall.SIGUSR2 {
+				s.log.Warn("an upgrade is under way", slog.String("signal", sig.String()))
 			}
 		}
 	}
 }
 
+// putOff is what signals have asked for during an upgrade. It is meant for who serves
+// behind it: the new process may have read its files before.
+type putOff struct {
+	reload, reopen bool
+	end            os.Signal // nil: none
+}
+
+// note reports whether the upgrade is to be given up.
+func (p *putOff) note(sig os.Signal) bool {
+	switch sig {
+	case syscall.SIGHUP:
+		p.reload = true
+	case syscall.SIGUSR1:
+		p.reopen = true
+	case syscall.SIGUSR2:
+	default:
+		p.end = sig
+		return true
+	}
+	return false
+}
+
+// pass hands all of it on to another process, which may be gone.
+func (p *putOff) pass(pid int) {
+	if p.reopen {
+		_ = unix.Kill(pid, unix.SIGUSR1)
+	}
+	if p.reload {
+		_ = unix.Kill(pid, unix.SIGHUP)
+	}
+	if p.end != nil {
+		_ = unix.Kill(pid, p.end.(syscall.Signal)) //nolint:forcetypeassert // what os/signal delivers here
+	}
+}
+
+// takeUp does here what was put off, and reports whether that has ended this process.
+func (s *Server) takeUp(ctx context.Context, put *putOff, signals <-chan os.Signal) (over bool) {
+	if put.end != nil {
+		s.drain(ctx, put.end, signals)
+		return true
+	}
+	if put.reopen {
+		s.reopen()
+	}
+	if put.reload {
+		_ = s.Reload(ctx) // logged
+	}
+	return false
+}
+
 // upgrade starts a new process and gives it all that can be given. Its error, which is
-// logged, says that nothing has changed.
+// logged, says that this one goes on: as if nothing had been, but for what it names.
 func (s *Server) upgrade(ctx context.Context, binary string) (admin.Upgraded, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -189,40 +227,36 @@ func (s *Server) successor(binary string) (string, error) {
 }
 
 // handOver gives the new process all there is. Until keep, which takes the right to end it
-// away from all others, everything can go back.
+// away from all others, everything can go back; behind it, if that process never serves,
+// the listeners can.
 func (s *Server) handOver(child *upgrade.Child, keep func() bool) (done admin.Upgraded, err error) {
-	hello, err := child.Greeting(readTime)
+	within := cmp.Or(s.o.Upgrade.Patience, defaultPatience)
+	hello, err := child.Greeting(within)
 	if err != nil {
 		return done, err
 	}
 	if err := s.sendSockets(child.Conn); err != nil {
 		return done, err
 	}
-	if err := child.SendState(s.stateNow()); err != nil {
+	if err := child.Able(within); err != nil {
 		return done, err
 	}
-	if err := child.Able(buildTime); err != nil {
-		return done, err
-	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	begun := time.Now()
 	frozen := s.proxy.Freeze()
-	moved := len(frozen.Sessions)
-	err = child.SendHave(moved)
-	if err == nil {
-		err = child.SendSessions(frozen.Sessions, &frozen.Heritage)
-	}
-	if err == nil {
-		err = s.confirm(child, moved, keep)
-	}
-	if err != nil {
+	if err := s.giveAway(child, frozen, keep); err != nil {
 		frozen.Thaw()
 		return done, err
 	}
+	moved := len(frozen.Sessions)
+	if err := child.Serving(serveTime); err != nil {
+		_ = child.Kill() // it has no use for them, and may come round
+		frozen.Reclaim()
+		return done, fmt.Errorf("the new process had taken over, and does not serve: %w; %d sessions are lost", err, moved)
+	}
 	s.phase.set(handedOver)
 	frozen.Leave()
-	if err := child.Serving(serveTime); err != nil {
-		s.log.Error("the new process has all, and does not say that it serves", slog.Int("pid", child.PID), slog.Any("error", err))
-	}
 	pause := time.Since(begun)
 	s.notify(fmt.Sprintf("MAINPID=%d", child.PID))
 	_ = child.SendMain() // if it is gone, so be it
@@ -233,14 +267,22 @@ func (s *Server) handOver(child *upgrade.Child, keep func() bool) (done admin.Up
 	}, nil
 }
 
-// confirm says the word behind which there is no way back, if all has arrived.
-func (s *Server) confirm(child *upgrade.Child, moved int, keep func() bool) error {
+// giveAway sends what stands still, and says the word behind which there is no way back,
+// if all has arrived.
+func (s *Server) giveAway(child *upgrade.Child, frozen *proxy.Frozen, keep func() bool) error {
+	all := len(frozen.Sessions)
+	if err := child.SendHave(all); err != nil {
+		return err
+	}
+	if err := child.SendSessions(frozen.Sessions, &upgrade.All{Heritage: frozen.Heritage, State: s.stateNow()}); err != nil {
+		return err
+	}
 	n, err := child.Have()
 	switch {
 	case err != nil:
 		return err
-	case n != moved:
-		return fmt.Errorf("%d sessions arrived of %d", n, moved)
+	case n != all:
+		return fmt.Errorf("%d sessions arrived of %d", n, all)
 	case !keep():
 		return context.Canceled
 	}
@@ -275,7 +317,6 @@ func (s *Server) sendSockets(to *upgrade.Conn) error {
 
 // depart ends what could not move: the sessions that stay have the drain timeout.
 func (s *Server) depart(ctx context.Context, stay int, signals <-chan os.Signal) {
-	s.admin.Leave()
 	s.mu.Lock()
 	wait := s.plan.config.Timeouts.Drain
 	s.mu.Unlock()

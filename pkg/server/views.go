@@ -241,6 +241,11 @@ func (s *Server) killSession(ctx context.Context, text string) error {
 	if err != nil || len(text) != 16 {
 		return admin.BadRequest(fmt.Sprintf("%q is no session", text), "write the 16 digits of its id, as snicket sessions and the access log have it")
 	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if err := s.servesStill(); err != nil {
+		return err
+	}
 	killed, err := s.proxy.Kill(ctx, proxy.SessionID(id))
 	if err == nil && !killed {
 		return admin.NotFound("no session "+text, "it has ended, or was another process's; snicket sessions lists those there are")

@@ -43,12 +43,26 @@ func (s *Server) setWeight(pool, backend string, weight int, by string) error {
 
 // wish has change write what an operator wants, and puts it into force.
 func (s *Server) wish(pool, backend string, change func(*registry.Wished)) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if err := s.servesStill(); err != nil {
+		return err
+	}
 	if !s.registry.Wish(pool, backend, change) {
 		return s.noBackend(pool, backend)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reconcileLocked(s.registry.View(), true)
+	return nil
+}
+
+// servesStill is an error once another process serves: what is changed here has no effect
+// there. The caller holds changing.
+func (s *Server) servesStill() error {
+	if s.phase.get() == handedOver {
+		return admin.Conflict("another process serves since an upgrade", "ask again", nil)
+	}
 	return nil
 }
 

@@ -41,6 +41,9 @@ var errEnded = errors.New("the other process has ended")
 // Silence is how long the other side may be silent while sessions stand still.
 const Silence = 2 * time.Second
 
+// patience is the same while all goes on, for what takes no time by itself.
+const patience = 10 * time.Second
+
 // Conn is one side. It belongs to one goroutine.
 type Conn struct {
 	c    *net.UnixConn
@@ -133,7 +136,11 @@ func (c *Conn) send(kind Kind, v any, fds []int) error {
 	b[0] = byte(kind)
 	binary.BigEndian.PutUint16(b[2:], uint16(len(fds)))
 	binary.BigEndian.PutUint32(b[4:], uint32(len(b)-headerSize))
-	if err := c.c.SetWriteDeadline(time.Now().Add(Silence)); err != nil {
+	within := Silence
+	if kind == sockets {
+		within = patience
+	}
+	if err := c.c.SetWriteDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
 	var rights []byte

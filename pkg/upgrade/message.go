@@ -1,7 +1,9 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -10,20 +12,20 @@ import (
 
 // Protocol is the number of what is said here. A process that speaks another one is
 // refused; fields may be added without a new number, as gob passes over what is unknown.
-const Protocol = 1
+const Protocol = 2
 
-// Kind says what a message is. In order: the new process greets, is given sockets and
-// state, and says that it is able, having touched nothing. Then the old one stands still
-// and sends its sessions; the new one says how many it has; the old one says go, and has
-// them no longer. Until that word all can go back. The new one, once it serves, says that
-// it does, and is told when it is the main process.
+// Kind says what a message is. In order: the new process greets, is given sockets, and
+// says that it is able, having touched nothing. Then the old one stands still, and sends
+// its sessions and what it knows; the new one says how many have come; the old one says
+// go, and has them no longer. Until that word all can go back. The new one, once it serves,
+// says that it does, and is told when it is the main process. If it ends between these two
+// the old one has listeners still, and sessions that nobody can go on with.
 type Kind uint8
 
 // The kinds.
 const (
 	greeting Kind = iota + 1 // new to old
 	sockets                  // old to new, more than one
-	state                    // old to new
 	able                     // new to old
 	sessions                 // old to new, more than one
 	all                      // old to new
@@ -37,7 +39,7 @@ const (
 // String is the kind's word.
 func (k Kind) String() string {
 	words := [...]string{
-		greeting: "greeting", sockets: "sockets", state: "state", able: "able", sessions: "sessions", all: "all",
+		greeting: "greeting", sockets: "sockets", able: "able", sessions: "sessions", all: "all",
 		have: "have", goAhead: "go", serving: "serving", main: "main", refusal: "refusal",
 	}
 	if k == 0 || int(k) >= len(words) {
@@ -126,18 +128,8 @@ func (c *Conn) SendNoMoreSockets() error {
 
 // Sockets receives the next sockets, which are the caller's.
 func (c *Conn) Sockets() (s Sockets, fds []int, err error) {
-	fds, err = c.receive(sockets, &s, Silence)
+	fds, err = c.receive(sockets, &s, patience)
 	return s, fds, err
-}
-
-// SendState sends what the old process knows.
-func (c *Conn) SendState(s *State) error { return c.send(state, s, nil) }
-
-// State receives it.
-func (c *Conn) State() (*State, error) {
-	s := new(State)
-	_, err := c.receive(state, s, Silence)
-	return s, err
 }
 
 // SendAble says that the configuration can be served with these sockets.
@@ -149,12 +141,18 @@ func (c *Conn) Able(within time.Duration) error {
 	return err
 }
 
+// All is what goes with the sessions, behind the last of them.
+type All struct {
+	Heritage proxy.Heritage
+	State    State
+}
+
 // batch is how many sessions travel together at most; each has six descriptors at most,
 // and two as a rule.
 const batch = 100
 
 // SendSessions sends sessions that stand still, and what goes with them.
-func (c *Conn) SendSessions(list []proxy.Transfer, h *proxy.Heritage) error {
+func (c *Conn) SendSessions(list []proxy.Transfer, with *All) error {
 	for from := 0; from < len(list); {
 		var fds []int
 		to := from
@@ -171,12 +169,12 @@ func (c *Conn) SendSessions(list []proxy.Transfer, h *proxy.Heritage) error {
 		}
 		from = to
 	}
-	return c.send(all, h, nil)
+	return c.send(all, with, nil)
 }
 
 // Sessions receives n sessions, the first of which may be a while in coming, and what
 // goes with them. On an error none is left open.
-func (c *Conn) Sessions(patience time.Duration) (list []proxy.Transfer, h proxy.Heritage, err error) {
+func (c *Conn) Sessions(patience time.Duration) (list []proxy.Transfer, with All, err error) {
 	defer func() {
 		if err != nil {
 			proxy.CloseAll(list)
@@ -185,13 +183,13 @@ func (c *Conn) Sessions(patience time.Duration) (list []proxy.Transfer, h proxy.
 	}()
 	var n Have
 	if _, err = c.receive(have, &n, patience); err != nil {
-		return nil, h, err
+		return nil, with, err
 	}
 	for len(list) < n.Sessions {
 		var part []proxy.Transfer
 		fds, err := c.receive(sessions, &part, Silence)
 		if err != nil {
-			return list, h, err
+			return list, with, err
 		}
 		for i := range part {
 			part[i].Descriptors(func(fd *int) {
@@ -203,8 +201,8 @@ func (c *Conn) Sessions(patience time.Duration) (list []proxy.Transfer, h proxy.
 		closeAll(fds) // none, of a process that counts as this one does
 		list = append(list, part...)
 	}
-	_, err = c.receive(all, &h, Silence)
-	return list, h, err
+	_, err = c.receive(all, &with, Silence)
+	return list, with, err
 }
 
 // SendHave says how many sessions there are: before they are sent, and once they have
@@ -221,9 +219,19 @@ func (c *Conn) Have() (int, error) {
 // SendGo gives all that was sent away, for good.
 func (c *Conn) SendGo() error { return c.send(goAhead, &nothing{Protocol}, nil) }
 
-// Go waits for that. The old process has Silence to say it.
-func (c *Conn) Go() error {
-	_, err := c.receive(goAhead, &nothing{}, 2*Silence)
+// Go waits for that. When it returns an error the old process has not said it, and cannot
+// any more: what is sent behind the last look fails there.
+func (c *Conn) Go(within time.Duration) error {
+	_, err := c.receive(goAhead, &nothing{}, within)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if closed := c.c.CloseRead(); closed != nil {
+		return errors.Join(err, closed)
+	}
+	if _, last := c.receive(goAhead, &nothing{}, within); last == nil {
+		return nil
+	}
 	return err
 }
 

@@ -89,17 +89,17 @@ func TestSessions(t *testing.T) {
 		}
 		sent = append(sent, m)
 	}
-	heritage := proxy.Heritage{Next: []proxy.SessionID{1, 2}, Rates: []proxy.AddrRate{{Addr: netip.MustParseAddr("2001:db8::"), Due: 9}}}
+	with := upgrade.All{Heritage: proxy.Heritage{Next: []proxy.SessionID{1, 2}, Rates: []proxy.AddrRate{{Addr: netip.MustParseAddr("2001:db8::"), Due: 9}}}, State: known()}
 	done := make(chan error, 1)
-	go func() { done <- errors.Join(old.SendHave(len(sent)), old.SendSessions(sent, &heritage)) }()
+	go func() { done <- errors.Join(old.SendHave(len(sent)), old.SendSessions(sent, &with)) }()
 	got, h, err := next.Sessions(lab.Patience)
 	if err := errors.Join(err, <-done); err != nil {
 		t.Fatal(err)
 	}
 	defer proxy.CloseAll(got)
 	defer proxy.CloseAll(sent)
-	if !reflect.DeepEqual(h, heritage) {
-		t.Errorf("got %+v, want %+v", h, heritage)
+	if !reflect.DeepEqual(h, with) {
+		t.Errorf("got %+v, want %+v", h, with)
 	}
 	if len(got) != len(sent) {
 		t.Fatalf("got %d sessions, want %d", len(got), len(sent))
@@ -129,11 +129,10 @@ func plain(m proxy.Transfer) proxy.Transfer {
 	return m
 }
 
-// TestStateTravels sends all that is known of backends.
-func TestStateTravels(t *testing.T) {
-	old, next := pair(t)
+// known is all that can be known of backends.
+func known() upgrade.State {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	want := upgrade.State{
+	return upgrade.State{
 		Statuses: []registry.Status{{
 			Pool: "p", ID: "b", Probed: registry.Probed{State: health.Down, Since: at, Why: "refused", Certificate: registry.Certificate{NotAfter: at, Names: "a b"}},
 			Ejected: registry.Ejected{Until: at, Reason: "x"}, Wished: registry.Wished{State: registry.WishDrain, Since: at, By: "root"},
@@ -143,13 +142,38 @@ func TestStateTravels(t *testing.T) {
 		Ramps:     []upgrade.Ramp{{Pool: "p", ID: "b", Since: at}},
 		Tickets:   []byte("secret"),
 	}
-	if err := old.SendState(&want); err != nil {
-		t.Fatal(err)
-	}
-	got, err := next.State()
-	if err != nil || !reflect.DeepEqual(*got, want) {
-		t.Errorf("got %+v, %v, want %+v", got, err, want)
-	}
+}
+
+// TestGo has a process that has waited too long for the word find out, for sure, whether it
+// was said: if not, the other one cannot say it any more.
+func TestGo(t *testing.T) {
+	t.Run("said in time", func(t *testing.T) {
+		old, next := pair(t)
+		said := old.SendGo()
+		if heard := next.Go(lab.Patience); said != nil || heard != nil {
+			t.Errorf("said: %v, heard: %v, want both", said, heard)
+		}
+	})
+	t.Run("not at all", func(t *testing.T) {
+		old, next := pair(t)
+		heard := next.Go(time.Millisecond)
+		if said := old.SendGo(); said == nil || !errors.Is(heard, os.ErrDeadlineExceeded) {
+			t.Errorf("heard: %v, want a timeout, and said behind it: %v, want an error", heard, said)
+		}
+	})
+	t.Run("at the last moment", func(t *testing.T) {
+		for range 200 {
+			old, next := pair(t)
+			done := make(chan error, 1)
+			go func() { done <- old.SendGo() }()
+			heard := next.Go(50 * time.Microsecond)
+			if said := <-done; (said == nil) != (heard == nil) {
+				t.Fatalf("said: %v, heard: %v, which is not the same", said, heard)
+			}
+			old.Close()
+			next.Close()
+		}
+	})
 }
 
 // TestManySockets sends more sockets of one address than travel at a time.
@@ -211,7 +235,7 @@ func TestBroken(t *testing.T) {
 		says func(c *upgrade.Conn)
 		want string
 	}{
-		"another protocol": {func(c *upgrade.Conn) { _ = c.Greet(&upgrade.Greeting{Protocol: 2, Version: "v9"}) }, "version v9 speaks upgrade protocol 2, this one 1"},
+		"another protocol": {func(c *upgrade.Conn) { _ = c.Greet(&upgrade.Greeting{Protocol: 9, Version: "v9"}) }, "version v9 speaks upgrade protocol 9, this one 2"},
 		"out of turn":      {func(c *upgrade.Conn) { _ = c.SendAble() }, "waiting for greeting: got able"},
 		"its end":          {func(c *upgrade.Conn) { c.Close() }, "the other process has ended"},
 		"half a message":   {func(c *upgrade.Conn) { _, _ = c.Raw().Write(header(1, 0, 100)); c.Close() }, "greeting: the other process has ended"},

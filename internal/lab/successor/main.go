@@ -50,9 +50,6 @@ func fail(step string) error {
 			break
 		}
 	}
-	if _, err := c.State(); err != nil {
-		return err
-	}
 	switch step {
 	case "refuses":
 		c.Refuse("there is no room", "and no time")
@@ -81,6 +78,11 @@ func fail(step string) error {
 			return err
 		}
 		<-time.After(patience)
+	case "exits-with-all":
+		if err := c.SendHave(len(sessions)); err != nil {
+			return err
+		}
+		return c.Go(patience)
 	}
 	return nil // it exits with all of them
 }
