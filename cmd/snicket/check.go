@@ -21,15 +21,13 @@ import (
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name: "check", Usage: "say everything that is wrong with a configuration",
+		Description: "Each line is FILE:LINE: what is wrong: what to do. Warnings alone are no failure: the exit status is 0.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.BoolFlag{Name: "effective", DisableDefaultText: true, Usage: "print the configuration with every default written out"},
 			&cli.BoolFlag{Name: "probe", DisableDefaultText: true, Usage: "run each backend's probe once, and fail if one does"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
 			if c.Bool("effective") && c.Bool("probe") {
 				return usageHint("run check twice", "--effective and --probe")
 			}
@@ -112,14 +110,15 @@ func probe(c *cli.Context, path string) error {
 func explainCommand() *cli.Command {
 	return &cli.Command{
 		Name: "explain", Usage: "say which route a hello takes, and why the others lost",
-		ArgsUsage: "NAME (- for a hello without one)",
+		ArgsUsage:   "NAME",
+		Description: "NAME is a host; - stands for a hello without one. The file says, or with --running what a balancer has in force. The exit status is 0 whatever the answer.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringSliceFlag{Name: "alpn", Usage: "the hello offers `PROTOCOL`; may be repeated"},
 			&cli.StringFlag{Name: "from", Usage: "the client has address `IP`"},
 			&cli.StringFlag{Name: "listener", Usage: "it came by listener `NAME`; default: the first"},
 			&cli.BoolFlag{Name: "running", DisableDefaultText: true, Usage: "by what a running balancer has in force, not by the file"},
-			&cli.StringFlag{Name: "socket", Usage: "the same, of the one whose admin socket is `PATH`"},
+			&cli.StringFlag{Name: "socket", Usage: "the same, of the balancer whose admin socket is `PATH`"},
 		},
 		Action: func(c *cli.Context) error {
 			q, err := query(c)
@@ -152,9 +151,6 @@ func explainCommand() *cli.Command {
 // query reads the hello to explain from the command line.
 func query(c *cli.Context) (server.Query, error) {
 	q := server.Query{ALPN: c.StringSlice("alpn"), Listener: c.String("listener")}
-	if c.Args().Len() != 1 {
-		return q, usage("explain takes one NAME, got %d", c.Args().Len())
-	}
 	if name := c.Args().First(); name != "-" {
 		q.Name = strings.ToLower(strings.TrimSuffix(name, "."))
 		if err := sni.CheckName(q.Name); err != nil {

@@ -34,9 +34,6 @@ func completionCommand() *cli.Command {
 			}
 		},
 		Action: func(c *cli.Context) error {
-			if c.NArg() != 1 {
-				return usage("completion takes one argument, the shell: bash, zsh or fish")
-			}
 			text := ""
 			switch shell := c.Args().First(); shell {
 			case "bash":
@@ -49,27 +46,9 @@ func completionCommand() *cli.Command {
 					return err
 				}
 			default:
-				return usage("completion for %q: it is there for bash, zsh and fish", shell)
+				return usage(c, "for %q: it is there for bash, zsh and fish", shell)
 			}
 			_, err := fmt.Fprint(c.App.Writer, text)
-			return err
-		},
-	}
-}
-
-// manCommand prints the manual page, for packages.
-func manCommand() *cli.Command {
-	return &cli.Command{
-		Name: "man", Hidden: true, Usage: "print the manual page, snicket(8)",
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			page, err := c.App.ToManWithSection(8)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprint(c.App.Writer, page)
 			return err
 		},
 	}

@@ -13,6 +13,7 @@ import (
 func reloadCommand() *cli.Command {
 	return answering(&cli.Command{
 		Name: "reload", Usage: "put the configuration file of a running balancer into force, and say what that changed",
+		Description: "All or nothing: with a file that cannot be used the old configuration runs on. The file is the one that the balancer was started with; snicket config diff tells beforehand what would change.",
 	}, plainly((*client.Client).Reload), printReloaded)
 }
 
@@ -31,39 +32,39 @@ func printReloaded(c *cli.Context, done admin.Reloaded) error {
 }
 
 func configCommand() *cli.Command {
-	return asking(&cli.Command{
-		Name: "config", Usage: "show the configuration in force, or how its file differs",
-		ArgsUsage: "show or diff", Flags: []cli.Flag{jsonFlag()},
+	show := asking(&cli.Command{
+		Name: "show", Usage: "show the configuration in force, with every default written out",
+		Description: "Host names and sources of backends stand as they were written: snicket backends has what they have become.",
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
-		word := c.Args().First()
-		switch {
-		case c.Args().Len() != 1:
-			return usage("config takes one word, show or diff, got %d", c.Args().Len())
-		case word == "show":
-			text, err := balancer.Config(ctx)
-			fmt.Fprint(c.App.Writer, text)
-			return err
-		case word != "diff":
-			return usageHint("write snicket config show, or snicket config diff", "config %q", word)
-		}
-		d, err := balancer.Difference(ctx)
-		switch {
-		case err != nil:
-			return err
-		case c.Bool("json"):
-			return printJSON(c, d)
-		}
-		for _, w := range d.Warnings {
-			fmt.Fprintln(c.App.ErrWriter, w)
-		}
-		if len(d.Changes) == 0 && d.Diff == "" {
-			_, err := fmt.Fprintln(c.App.Writer, "the file is what is in force")
+		text, err := balancer.Config(ctx)
+		if err != nil {
 			return err
 		}
-		for _, text := range d.Changes {
-			fmt.Fprintln(c.App.Writer, text)
-		}
-		_, err = fmt.Fprint(c.App.Writer, d.Diff)
+		_, err = fmt.Fprint(c.App.Writer, text)
 		return err
 	})
+	diff := answering(&cli.Command{
+		Name: "diff", Usage: "show what a reload would change",
+		Description: "The lines that begin with + or - are of both configurations with every default written out: - is in force, + is in the file. " +
+			"A difference is no failure: the exit status is 0.",
+	}, plainly((*client.Client).Difference), printDifference)
+	return &cli.Command{
+		Name: "config", Usage: "show the configuration in force, or how a file differs from it",
+		Subcommands: []*cli.Command{show, diff},
+	}
+}
+
+func printDifference(c *cli.Context, d admin.Difference) error {
+	for _, w := range d.Warnings {
+		fmt.Fprintln(c.App.ErrWriter, w)
+	}
+	if len(d.Changes) == 0 && d.Diff == "" {
+		_, err := fmt.Fprintln(c.App.Writer, "the file is what is in force")
+		return err
+	}
+	for _, text := range d.Changes {
+		fmt.Fprintln(c.App.Writer, text)
+	}
+	_, err := fmt.Fprint(c.App.Writer, d.Diff)
+	return err
 }

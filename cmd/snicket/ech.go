@@ -17,9 +17,9 @@ import (
 func echKeygenCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ech-keygen", Usage: "make a key for Encrypted Client Hello (ECH)",
-		ArgsUsage: "[HOST...]: the names that ECH hides, for their DNS records",
-		Description: "The key goes to a file for ech_keys in [tls], in the format of RFC 9934. What clients must know\n" +
-			"goes to standard output, as an HTTPS record for the DNS of each HOST.",
+		ArgsUsage: "[HOST...]",
+		Description: "The key goes to a file for ech_keys in [tls], in the format of RFC 9934. What clients must know " +
+			"goes to standard output, as an HTTPS record for the DNS of each HOST that ECH is to hide.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "public-name", Usage: "let `NAME` stand in hellos for all to read; a route must terminate it"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "write the key to `FILE`, which must not exist", DefaultText: "NAME.ech.pem"},

@@ -14,7 +14,10 @@ import (
 )
 
 func refusedCommand() *cli.Command {
-	return answering(&cli.Command{Name: "refused", Usage: "show the latest sessions that got no backend, and why"},
+	return answering(&cli.Command{
+		Name: "refused", Usage: "show the latest sessions that got no backend, and why",
+		Description: "The latest 256, the newest first. The outcomes are those of the access log; snicket explain tells what the configuration makes of a name.",
+	},
 		plainly((*client.Client).Refused), printRefused)
 }
 
@@ -30,6 +33,7 @@ func printRefused(c *cli.Context, list []admin.Refusal) error {
 func eventsCommand() *cli.Command {
 	return asking(&cli.Command{
 		Name: "events", Usage: "show what happened to a running balancer: backends, reloads, operators",
+		Description: "They are the lines of its log, whatever its level: the latest 1024.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, DisableDefaultText: true, Usage: "go on with what happens, till Ctrl-C"},
 			&cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print one JSON object for each"},

@@ -25,8 +25,8 @@ const helloPatience = 10 * time.Second
 func helloCommand() *cli.Command {
 	return &cli.Command{
 		Name: "hello", Usage: "decode a ClientHello",
-		ArgsUsage:   "FILE (- for standard input): the first bytes of a connection, raw or in hexadecimal",
-		Description: "FILE holds " + hexForms + ".",
+		ArgsUsage:   "[FILE]",
+		Description: "FILE, or standard input for -, holds the first bytes of a connection: " + hexForms + ". With --listen clients are decoded as they come, and refused.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "listen on `ADDRESS` and decode what clients send, till Ctrl-C"},
 			&cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print one JSON object for each hello"},
@@ -39,7 +39,7 @@ func helloCommand() *cli.Command {
 				defer stop()
 				return listenForHellos(ctx, address, p, c.App.ErrWriter)
 			case address != "" || c.Args().Len() != 1:
-				return usage("hello takes one FILE, or --listen ADDRESS")
+				return usage(c, "takes one FILE, or --listen ADDRESS")
 			case file == "-":
 				return decodeHello(c.App.Reader, p)
 			default:

@@ -51,6 +51,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+	cli.HelpPrinter = printHelp
 	app := &cli.App{
 		Name:                 "snicket",
 		Usage:                "route TLS connections by server name",
@@ -59,44 +60,28 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		HideVersion:          true, // it is a command; --version and -v are flags below
 		Reader:               stdin, Writer: stdout, ErrWriter: stderr,
 		Commands: slices.Concat(
-			[]*cli.Command{demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand()},
-			operatorCommands(), []*cli.Command{echKeygenCommand(), versionCommand(), completionCommand(), manCommand()},
+			grouped(groupRun, demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand()),
+			operatorCommands(),
+			grouped(groupOther, echKeygenCommand(), versionCommand(), completionCommand(), manCommand(), helpCommand()),
 		),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", DisableDefaultText: true},
+			cli.HelpFlag,
 		},
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   onUsageError,
-		Action: func(c *cli.Context) error {
-			if name := c.Args().First(); name != "" {
-				return usage("unknown command %q", name)
-			}
-			if c.Bool("version") {
-				return printVersion(c)
-			}
-			return cli.ShowAppHelp(c)
-		},
+		OnUsageError:   flagError,
 	}
-	for _, c := range app.Commands {
-		c.OnUsageError = onUsageError
+	prepare("", app.Commands)
+	app.Action = func(c *cli.Context) error {
+		if name := c.Args().First(); name != "" {
+			return unknownCommand(app.Commands, "", name)
+		}
+		if c.Bool("version") {
+			return printVersion(c)
+		}
+		return cli.ShowAppHelp(c)
 	}
 	return app
-}
-
-func onUsageError(_ *cli.Context, err error, _ bool) error { return usage("%w", err) }
-
-// A usageError is a command line that means nothing.
-type usageError struct{ error }
-
-func (e *usageError) Unwrap() error { return e.error }
-
-func usage(format string, args ...any) error {
-	return usageHint("snicket help lists the commands, snicket COMMAND --help its flags", format, args...)
-}
-
-// usageHint is usage with a hint of its own.
-func usageHint(hint, format string, args ...any) error {
-	return &hinted{&usageError{fmt.Errorf(format, args...)}, hint}
 }
 
 // hinted is an error with what to do about it.
@@ -107,20 +92,15 @@ type hinted struct {
 
 func (e *hinted) Unwrap() error { return e.error }
 
+// defaultConfig is the file that is read unless another is named.
+const defaultConfig = "/etc/snicket/snicket.toml"
+
 // configFlag is -c FILE.
 func configFlag() *cli.StringFlag {
 	return &cli.StringFlag{
 		Name: "config", Aliases: []string{"c"}, Usage: "read the configuration in `FILE`",
-		Value: "/etc/snicket/snicket.toml",
+		Value: defaultConfig, DefaultText: defaultConfig,
 	}
-}
-
-// noArguments refuses words behind the flags.
-func noArguments(c *cli.Context) error {
-	if c.Args().Present() {
-		return usage("%s takes no argument, got %q", c.Command.Name, c.Args().First())
-	}
-	return nil
 }
 
 // configError turns a configuration that cannot be run into what the terminal shows:
@@ -167,12 +147,7 @@ func unreadable(path string) error {
 func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "print the version",
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			return printVersion(c)
-		},
+		Action: printVersion,
 	}
 }
 

@@ -22,7 +22,7 @@ const socketVariable = "SNICKET_SOCKET"
 
 // socketFlag is --socket PATH.
 func socketFlag() cli.Flag {
-	return &cli.StringFlag{Name: "socket", Usage: "ask the balancer whose admin socket is `PATH`; default: that of -c FILE, $SNICKET_SOCKET, or the usual place"}
+	return &cli.StringFlag{Name: "socket", Usage: "ask the balancer whose admin socket is `PATH`; default: that of -c FILE, else $SNICKET_SOCKET, else the usual place"}
 }
 
 func jsonFlag() cli.Flag {
@@ -31,28 +31,22 @@ func jsonFlag() cli.Flag {
 
 // operatorCommands are those that talk to a running balancer.
 func operatorCommands() []*cli.Command {
-	return []*cli.Command{
-		statusCommand(), backendsCommand(), routesCommand(), sessionsCommand(), certsCommand(), refusedCommand(), eventsCommand(), configCommand(),
-		wishCommand("drain", "keep new sessions from a backend"), wishCommand("ready", "take back what keeps sessions from a backend"),
-		wishCommand("down", "treat a backend as if it were down"), weightCommand(), killCommand(), reloadCommand(), upgradeCommand(),
-		topCommand(),
-	}
+	return append(
+		grouped(groupLook, statusCommand(), backendsCommand(), routesCommand(), sessionsCommand(), certsCommand(), refusedCommand(),
+			eventsCommand(), configCommand(), topCommand()),
+		grouped(groupChange, wishCommand("drain", "keep new sessions from a backend, and leave it those it has"),
+			wishCommand("ready", "take back a drain or a down"), wishCommand("down", "treat a backend as if it were down"),
+			weightCommand(), killCommand(), reloadCommand(), upgradeCommand())...)
 }
 
 // asking is an operator's command, which has --socket and -c beside its own flags. Its
 // action is given a client that ends with it.
 func asking(command *cli.Command, action func(context.Context, *cli.Context, *client.Client) error) *cli.Command {
-	file := configFlag()
-	file.Usage = "ask the balancer that has its admin socket where `FILE` says; what it reloads is its own file"
-	command.Flags = append(command.Flags, socketFlag(), file)
-	command.Action = func(c *cli.Context) error {
-		if command.ArgsUsage == "" {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-		}
-		return ask(c, action)
-	}
+	command.Flags = append(command.Flags, socketFlag(), &cli.StringFlag{
+		Name: "config", Aliases: []string{"c"}, Usage: "ask the balancer whose admin socket is where `FILE` says",
+		Value: defaultConfig, DefaultText: defaultConfig,
+	})
+	command.Action = func(c *cli.Context) error { return ask(c, action) }
 	return command
 }
 

@@ -11,20 +11,25 @@ import (
 // "explain NAME --alpn h2" means what it says: the flag parser stops at the first
 // word that is no flag.
 func permute(app *cli.App, args []string) []string {
-	if len(args) < 2 {
-		return args
+	var command *cli.Command
+	behind := 1 // the names of commands
+	for among := app.Commands; behind < len(args); behind++ {
+		i := slices.IndexFunc(among, func(c *cli.Command) bool { return c.HasName(args[behind]) })
+		if i < 0 {
+			break
+		}
+		command, among = among[i], among[i].Subcommands
 	}
-	command := app.Command(args[1])
 	if command == nil {
 		return args
 	}
-	flags, words := args[:2:2], []string(nil)
-	for rest := args[2:]; len(rest) > 0; rest = rest[1:] {
+	flags, words := args[:behind:behind], []string(nil)
+	for rest := args[behind:]; len(rest) > 0; rest = rest[1:] {
 		word := rest[0]
 		switch {
 		case word == "--":
 			return append(append(append(flags, "--"), words...), rest[1:]...)
-		case word == "-" || !strings.HasPrefix(word, "-"):
+		case word == "-" || !strings.HasPrefix(word, "-") || word[1] >= '0' && word[1] <= '9':
 			words = append(words, word)
 		case takesValue(command, word) && len(rest) > 1:
 			flags, rest = append(flags, word, rest[1]), rest[1:]

@@ -21,12 +21,10 @@ import (
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "balance, in the foreground",
-		Description: "SIGHUP reloads, SIGUSR1 opens the access log anew, SIGUSR2 upgrades. SIGTERM and SIGINT drain and end it, a second one ends it at once.",
-		Flags:       []cli.Flag{configFlag()},
+		Description: "It stays in the foreground, writes its log to standard error and the access log to standard output, and tells systemd when it is ready.\n" +
+			"SIGHUP reloads, SIGUSR1 opens the access log anew, SIGUSR2 upgrades. SIGTERM and SIGINT drain and end it, a second one ends it at once.",
+		Flags: []cli.Flag{configFlag()},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
 			path := c.String("config")
 			from, err := upgrade.Inherited()
 			if err != nil {
@@ -63,11 +61,9 @@ func successor(config string) *server.Upgrade {
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "demo", Usage: "show all three modes on loopback; needs no file",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "once", DisableDefaultText: true, Usage: "end after the self-test"}},
+		Description: "It makes a CA, backends and a balancer with one passthrough, one terminated and one re-encrypted host, tries all three, and prints curl lines to try. Ctrl-C ends it.",
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "once", DisableDefaultText: true, Usage: "end after the self-test"}},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
 			signals, stop := listenForSignals()
 			defer stop()
 			err := demo.Run(c.Context, demo.Options{

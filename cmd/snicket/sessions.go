@@ -16,10 +16,11 @@ import (
 func sessionsCommand() *cli.Command {
 	return answering(&cli.Command{
 		Name: "sessions", Usage: "show the sessions of a running balancer",
+		Description: "Filters add up. IN is what the client has sent, OUT what it was sent; IDLE is since the last byte either way. The JSON form says how many matched, and has those of --limit.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "route", Usage: "those of one `ROUTE`"},
-			&cli.StringFlag{Name: "backend", Usage: "those of `POOL/BACKEND`, or of all of a POOL"},
-			&cli.StringFlag{Name: "client", Usage: "those of clients in `IP or CIDR`"},
+			&cli.StringFlag{Name: "backend", Usage: "those of `POOL/BACKEND`, or of all backends of a POOL"},
+			&cli.StringFlag{Name: "client", Usage: "those of clients at `ADDRESS`, or in a network such as 192.0.2.0/24"},
 			&cli.DurationFlag{Name: "idle-over", DefaultText: "any", Usage: "those without a byte for longer than `DURATION`"},
 			&cli.StringFlag{Name: "sort", Usage: "by this `WORD`: " + strings.Join(admin.SessionOrders(), ", "), Value: admin.SessionOrders()[0]},
 			&cli.IntFlag{Name: "limit", Usage: "at most `N`", Value: 1000},
@@ -91,11 +92,9 @@ func printSessions(c *cli.Context, found admin.Sessions) error {
 
 func killCommand() *cli.Command {
 	return asking(&cli.Command{
-		Name: "kill", Usage: "end a session at once; both sides are reset", ArgsUsage: "SESSION...",
+		Name: "kill", Usage: "end sessions at once; both sides are reset", ArgsUsage: "SESSION...",
+		Description: "SESSION is an id, as snicket sessions and the access log have it. Their outcome is killed.",
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
-		if !c.Args().Present() {
-			return usageHint("snicket sessions lists them", "kill takes a SESSION, got none")
-		}
 		for _, id := range c.Args().Slice() {
 			if err := balancer.Kill(ctx, id); err != nil {
 				return err

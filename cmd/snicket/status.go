@@ -13,7 +13,11 @@ import (
 )
 
 func statusCommand() *cli.Command {
-	return answering(&cli.Command{Name: "status", Usage: "show how a running balancer stands"},
+	return answering(&cli.Command{
+		Name: "status", Usage: "show how a running balancer stands",
+		Description: "Ready is a process that listens, is not about to end, and has a backend that is not known to be down in each pool that a route uses. " +
+			"The exit status is 0 whether it is ready or not; GET /readyz is for those who probe it.",
+	},
 		plainly((*client.Client).Status), printStatus)
 }
 
@@ -79,10 +83,8 @@ func faultText(f *admin.Fault) string {
 func backendsCommand() *cli.Command {
 	return answering(&cli.Command{
 		Name: "backends", Usage: "show the backends of a running balancer, and why one is not ready", ArgsUsage: "[POOL]",
+		Description: "FOR is how long it has been in its state, TOTAL how many sessions it was picked for. WEIGHT is what is in force, with the one of the file in brackets where an operator wishes another, and the share that its agent asks for behind a ×.",
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) ([]admin.Backend, error) {
-		if c.Args().Len() > 1 {
-			return nil, usage("backends takes one POOL, got %d", c.Args().Len())
-		}
 		pool := c.Args().First()
 		list, err := balancer.Backends(ctx, pool)
 		if err == nil && len(list) == 0 && pool != "" {
@@ -136,7 +138,10 @@ func whyText(b *admin.Backend) string {
 }
 
 func routesCommand() *cli.Command {
-	return answering(&cli.Command{Name: "routes", Usage: "show the routes of a running balancer, and what they have served"},
+	return answering(&cli.Command{
+		Name: "routes", Usage: "show the routes of a running balancer, and what they have served",
+		Description: "SESSIONS are those of now. OK counts those that have ended well, OTHERS the rest by outcome, since the process was started.",
+	},
 		plainly((*client.Client).Routes), printRoutes)
 }
 

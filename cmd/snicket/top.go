@@ -25,6 +25,7 @@ const (
 func topCommand() *cli.Command {
 	return asking(&cli.Command{
 		Name: "top", Usage: "watch a running balancer, and drain its backends",
+		Description: "A live view in the terminal; ? shows its keys.",
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
 		in, out := terminal(c.App.Reader), terminal(c.App.Writer)
 		if in == nil || out == nil || os.Getenv("TERM") == "dumb" || os.Getenv("TERM") == "" {

@@ -32,9 +32,6 @@ func wishCommand(state, use string) *cli.Command {
 			&cli.BoolFlag{Name: "wait", DisableDefaultText: true, Usage: "wait until no session is left there, for ready until it is"},
 		},
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) (b admin.Backend, err error) {
-		if c.Args().Len() != 1 {
-			return b, usage("%s takes one POOL/BACKEND, got %d", state, c.Args().Len())
-		}
 		pool, name, err := backendArgument(c)
 		if err != nil {
 			return b, err
@@ -90,12 +87,11 @@ func printBackend(c *cli.Context, b admin.Backend) error {
 
 func weightCommand() *cli.Command {
 	return answering(&cli.Command{
-		Name: "weight", Usage: "give a backend another weight", ArgsUsage: "POOL/BACKEND N or default",
+		Name: "weight", Usage: "give a backend another share of its pool's sessions", ArgsUsage: "POOL/BACKEND N|default",
+		Description: "N is 0 to 256; a backend of weight 2 gets twice as many sessions as one of weight 1. With 0 it gets no new session and keeps those it has, as after snicket drain, but is still shown as ready. " +
+			"default gives back the weight of the file.",
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) (b admin.Backend, err error) {
 		const how = "write a number from 0 to 256, or default for the declared one"
-		if c.Args().Len() != 2 {
-			return b, usageHint(how, "weight takes POOL/BACKEND and a weight, got %d words", c.Args().Len())
-		}
 		pool, name, err := backendArgument(c)
 		if err != nil {
 			return b, err

@@ -77,7 +77,7 @@ func (d *decoder) missingPool(c *Config, r Route, src routeSource) {
 	if r.Pool == "" {
 		hint = "name one"
 	}
-	if near := nearest(r.Pool, known); near != "" {
+	if near := Nearest(r.Pool, known); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	d.reference(v.pos(), hint, "no pool %q", r.Pool)

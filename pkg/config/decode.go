@@ -101,7 +101,7 @@ func (d *decoder) log(t table) Log {
 	}
 	if !strings.ContainsAny(l.Access, "/.") { // a word: rather a typing error than a file
 		hint := `write "stdout", "syslog", "off" or a path such as "./` + l.Access + `"`
-		if near := nearest(l.Access, words); near != "" {
+		if near := Nearest(l.Access, words); near != "" {
 			hint = `did you mean "` + near + `"?`
 		}
 		d.problem(l.AccessPos, hint, "access is %q", l.Access)

@@ -187,7 +187,7 @@ func (d *decoder) routeListeners(t table, all []Listener) []string {
 			continue
 		}
 		hint := "declare [listeners." + bareOrQuoted(e.text) + "], or write one of " + quotedList(known)
-		if near := nearest(e.text, known); near != "" {
+		if near := Nearest(e.text, known); near != "" {
 			hint = `did you mean "` + near + `"?`
 		}
 		d.reference(e.at, hint, "no listener %q", e.text)

@@ -118,7 +118,7 @@ func tables() []string {
 // unknownKeyHint says what somebody who wrote key in table may have meant.
 func unknownKeyHint(table, key string) string {
 	known := keysOf(table)
-	if s := nearest(key, known); s != "" {
+	if s := Nearest(key, known); s != "" {
 		return fmt.Sprintf("did you mean %q?", s)
 	}
 	if table != rootTable && key == "include" {
@@ -152,11 +152,12 @@ func bracketed(table string) string {
 // lastOf returns the last part of a dotted name.
 func lastOf(table string) string { return table[strings.LastIndexByte(table, '.')+1:] }
 
-// nearest returns the candidate that key most likely is a misspelling of, or "".
-func nearest(key string, candidates []string) string {
-	best, least := "", max(1, min(3, len(key)/3))+1
+// Nearest returns the candidate that word most likely is a misspelling of, or "" when none
+// is near enough.
+func Nearest(word string, candidates []string) string {
+	best, least := "", max(1, min(3, len(word)/3))+1
 	for _, c := range candidates {
-		if d := distance(key, c); d < least {
+		if d := distance(word, c); d < least {
 			best, least = c, d
 		}
 	}

@@ -72,7 +72,7 @@ func (d *decoder) table(v *value, place string, at Position) table {
 	for _, key := range v.keys {
 		if !slices.Contains(known, key) {
 			d.problem(v.table[key].pos(), unknownKeyHint(place, key), "unknown key %q", key)
-			d.unread = d.unread || key == "include" || place == rootTable && nearest(key, known) == "include"
+			d.unread = d.unread || key == "include" || place == rootTable && Nearest(key, known) == "include"
 		}
 	}
 	return t
@@ -108,7 +108,7 @@ func (t table) missing(key string) bool {
 	}
 	known := t.d.keysOf(t.place)
 	return t.v == nil || !slices.ContainsFunc(t.v.keys, func(have string) bool {
-		return !slices.Contains(known, have) && nearest(have, known) == key
+		return !slices.Contains(known, have) && Nearest(have, known) == key
 	})
 }
 
@@ -147,7 +147,7 @@ func (t table) choice(key, byDefault string, options ...string) string {
 		return s
 	}
 	hint := fmt.Sprintf("write %s", quotedList(options))
-	if near := nearest(s, options); near != "" && len(s) > 3 {
+	if near := Nearest(s, options); near != "" && len(s) > 3 {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	t.d.problem(t.pos(key), hint, "%s is %q", key, s)
