@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"strings"
 	"text/tabwriter"
@@ -140,12 +141,20 @@ func explainCommand() *cli.Command {
 				return &hinted{err, "there is " + strings.Join(none.Declared, ", ")}
 			}
 			if err != nil {
-				return configError(c, path, err)
+				return orRunning(c, configError(c, path, err))
 			}
 			view := e.View()
 			return printExplanation(c, q, &view)
 		},
 	}
+}
+
+// orRunning adds to a default file that is not there that a balancer can be asked instead.
+func orRunning(c *cli.Context, err error) error {
+	if h, ok := errors.AsType[*hinted](err); ok && !c.IsSet("config") && errors.Is(unreadable(c.String("config")), fs.ErrNotExist) {
+		return &hinted{h.error, "--running asks a running balancer; -c FILE names another file"}
+	}
+	return err
 }
 
 // query reads the hello to explain from the command line.

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/admin/client"
+	"github.com/snicketlb/snicket/pkg/server"
 )
 
 func reloadCommand() *cli.Command {
@@ -44,14 +46,54 @@ func configCommand() *cli.Command {
 		return err
 	})
 	diff := answering(&cli.Command{
-		Name: "diff", Usage: "show what a reload would change",
-		Description: "The lines that begin with + or - are of both configurations with every default written out: - is in force, + is in the file. " +
+		Name: "diff", Usage: "show what a reload would change, or how another file differs from what is in force",
+		Description: "Without -c it is the file that the running balancer reads, with what a reload would do to routes, pools and their sessions. " +
+			"With -c FILE it is that file, whether the balancer reads it or not; if not, the balancer is found by --socket, $SNICKET_SOCKET, or where FILE says.\n" +
+			"The lines that begin with + or - are of both configurations with every default written out: - is in force, + is in the file. " +
 			"A difference is no failure: the exit status is 0.",
-	}, plainly((*client.Client).Difference), printDifference)
+	}, difference, printDifference)
+	for _, f := range diff.Flags {
+		if file, ok := f.(*cli.StringFlag); ok && file.Name == "config" {
+			file.Usage, file.DefaultText = "compare with `FILE`", "what the balancer reads"
+		}
+	}
 	return &cli.Command{
 		Name: "config", Usage: "show the configuration in force, or how a file differs from it",
 		Subcommands: []*cli.Command{show, diff},
 	}
+}
+
+// difference is between what is in force and the file that -c names. The balancer itself
+// compares its own, and knows what a reload would do.
+func difference(ctx context.Context, c *cli.Context, balancer *client.Client) (d admin.Difference, err error) {
+	if !c.IsSet("config") {
+		return balancer.Difference(ctx)
+	}
+	path := c.String("config")
+	status, err := balancer.Status(ctx)
+	if err != nil {
+		return d, err
+	}
+	if sameFile(path, status.Config) {
+		return balancer.Difference(ctx)
+	}
+	running, err := balancer.Config(ctx)
+	if err != nil {
+		return d, err
+	}
+	fmt.Fprintf(c.App.ErrWriter, "%s is not what the balancer reads: that is %s, and a reload puts that one into force\n", path, status.Config)
+	d, err = server.Difference(path, running)
+	return d, configError(c, path, err)
+}
+
+// sameFile reports whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 func printDifference(c *cli.Context, d admin.Difference) error {

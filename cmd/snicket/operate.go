@@ -94,35 +94,54 @@ const systemSocket = "/run/snicket/admin.sock"
 
 // socketPath finds the balancer: by --socket, by the file that -c names, by the variable,
 // else where it would have its socket by default. What is said on the command line comes
-// before the environment.
+// before the environment. The file of config diff may be any, so there it comes last, and
+// only if somebody is where it says.
 func socketPath(c *cli.Context) (string, error) {
 	if path := c.String("socket"); path != "" {
 		return path, nil
 	}
-	if path := os.Getenv(socketVariable); path != "" && !c.IsSet("config") {
+	file, named := c.String("config"), c.IsSet("config")
+	compared := named && c.Command.Name == "diff"
+	if named {
+		if err := unreadable(file); err != nil {
+			return "", configError(c, file, err)
+		}
+	}
+	if path := os.Getenv(socketVariable); path != "" && (compared || !named) {
 		return path, nil
 	}
-	path := c.String("config")
-	if err := unreadable(path); err == nil {
-		// Whatever else is wrong with it, or not to be read by this user.
-		cfg, _ := config.Load(path)
-		switch cfg.Admin.Socket {
-		case "":
-		case config.AdminOff:
-			return "", &hinted{fmt.Errorf("%s: the balancer has no admin socket", path), `drop socket = "off" from [admin]`}
-		default:
-			return cfg.Admin.Socket, nil
+	if compared {
+		if path, err := socketIn(file); err == nil && exists(path) {
+			return path, nil
 		}
-	} else if c.IsSet("config") {
-		return "", configError(c, path, err)
+		file = defaultConfig
+	}
+	if path, err := socketIn(file); path != "" || err != nil {
+		return path, err
 	}
 	own := admin.DefaultSocket(os.Getenv, os.Geteuid())
-	if _, err := os.Stat(own); own == "" || err != nil {
-		if _, err := os.Stat(systemSocket); err == nil || own == "" {
-			return systemSocket, nil
-		}
+	if own == "" || !exists(own) && exists(systemSocket) {
+		return systemSocket, nil
 	}
 	return own, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// socketIn is the socket that a file names, whatever else is wrong with it; empty for none,
+// and if it is not to be read by this user.
+func socketIn(file string) (string, error) {
+	if unreadable(file) != nil {
+		return "", nil
+	}
+	cfg, _ := config.Load(file)
+	if cfg.Admin.Socket == config.AdminOff {
+		return "", &hinted{fmt.Errorf("%s: the balancer has no admin socket", file), `drop socket = "off" from [admin]`}
+	}
+	return cfg.Admin.Socket, nil
 }
 
 // explainRefusal adds to an error of the client what to do about it.

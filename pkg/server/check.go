@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/rogpeppe/go-internal/diff"
+
+	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/config"
 	"github.com/snicketlb/snicket/pkg/proxy"
 )
@@ -18,6 +21,20 @@ func Check(path string) (*config.Config, config.Problems) { return check(path, s
 func check(path, syslog string) (*config.Config, config.Problems) {
 	pl := build(path, nil, buildOptions{syslog: syslog})
 	return pl.config, pl.problems
+}
+
+// Difference is between running, a configuration in force as its Effective, and the file in
+// path. What a reload would do, its Changes, only a running server knows. The error is a
+// *[ConfigError] if the file cannot be put into force.
+func Difference(path, running string) (admin.Difference, error) {
+	file, problems := Check(path)
+	if problems.Err() != nil {
+		return admin.Difference{}, &ConfigError{problems}
+	}
+	return admin.Difference{
+		Changes: []string{}, Warnings: texts(problems.Warnings()),
+		Diff: string(diff.Diff("running", []byte(running), path, file.Effective())),
+	}, nil
 }
 
 // Query is a hello to explain. From may be invalid, for a client without an address.
