@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -62,6 +63,15 @@ func untaken(ts *testscript.TestScript, _ bool, args []string) {
 	await(ts, args[0]+" files that are not taken", func(ctx context.Context) bool {
 		s, err := c.Status(ctx)
 		return err == nil && len(s.Faults) == want
+	})
+}
+
+// told waits until a command has written a line to a file that matches a pattern.
+func told(ts *testscript.TestScript, _ bool, args []string) {
+	line := regexp.MustCompile("(?m)" + args[1])
+	await(ts, args[1]+" in "+args[0], func(context.Context) bool {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && line.Match(text)
 	})
 }
 

@@ -35,6 +35,14 @@ func lasting(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
 }
 
+// plural is a number of things.
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // since is how long ago that was; empty for never.
 func since(t *time.Time) string {
 	if t == nil {

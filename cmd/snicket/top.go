@@ -28,7 +28,7 @@ func topCommand() *cli.Command {
 		Description: "A live view in the terminal; ? shows its keys.",
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) error {
 		in, out := terminal(c.App.Reader), terminal(c.App.Writer)
-		if in == nil || out == nil || os.Getenv("TERM") == "dumb" || os.Getenv("TERM") == "" {
+		if in == nil || !drawable(c.App.Writer) {
 			return &hinted{errors.New("top needs a terminal that it can draw on"), "snicket status, backends and routes print what there is, with --json for programs"}
 		}
 		if _, err := balancer.Status(ctx); err != nil {
@@ -50,6 +50,11 @@ func terminal(stream any) *os.File {
 		return f
 	}
 	return nil
+}
+
+// drawable reports whether stream is a terminal whose lines can be drawn anew.
+func drawable(stream any) bool {
+	return terminal(stream) != nil && os.Getenv("TERM") != "dumb" && os.Getenv("TERM") != ""
 }
 
 // looked is what was seen at one look, or why nothing was.

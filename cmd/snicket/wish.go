@@ -2,11 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -24,60 +23,56 @@ func backendArgument(c *cli.Context) (pool, backend string, err error) {
 	return pool, backend, nil
 }
 
+const aboutWishes = "What an operator wishes wins over the file and over probes, and lives over reloads and upgrades, but not over a restart. "
+
 // wishCommand is one of drain, ready and down.
 func wishCommand(state, use string) *cli.Command {
+	about := map[string]string{
+		"drain": aboutWishes + "snicket ready takes it back.\n" +
+			"--wait says how many sessions are left, and returns once there is none. They end when their clients or the backend end them, or by the idle timeout: snicket sessions --backend POOL/BACKEND shows them, snicket kill ends one at once. " +
+			"Ctrl-C and --timeout end the waiting and not the drain.",
+		"down": aboutWishes + "snicket ready takes it back. New sessions stay away, even when all backends are down; on_down of the pool says what becomes of those it has.\n" +
+			"--wait says how many sessions are left, and returns once there is none. Ctrl-C and --timeout end the waiting alone.",
+		"ready": "It takes back what snicket drain or down has wished, and no more: a backend whose probe fails stays down.\n" +
+			"--wait says what keeps the backend from being ready, and returns once it is. Ctrl-C and --timeout end the waiting alone.",
+	}
+	wait := "wait until no session is left there"
+	if state == "ready" {
+		wait = "wait until it is ready"
+	}
 	return answering(&cli.Command{
-		Name: state, Usage: use, ArgsUsage: "POOL/BACKEND",
+		Name: state, Usage: use, ArgsUsage: "POOL/BACKEND", Description: about[state],
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "wait", DisableDefaultText: true, Usage: "wait until no session is left there, for ready until it is"},
+			&cli.BoolFlag{Name: "wait", DisableDefaultText: true, Usage: wait},
+			&cli.DurationFlag{Name: "timeout", DefaultText: "never", Usage: "with --wait: give up after `DURATION`, with exit status 1"},
 		},
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) (b admin.Backend, err error) {
 		pool, name, err := backendArgument(c)
 		if err != nil {
 			return b, err
 		}
-		b, err = balancer.SetState(ctx, pool, name, state)
-		if err == nil && c.Bool("wait") {
-			b, err = waitForBackend(ctx, balancer, b, func(b *admin.Backend) bool {
-				return state == "ready" && b.State == "ready" || state != "ready" && b.Sessions == 0
-			})
+		if c.IsSet("timeout") && (!c.Bool("wait") || c.Duration("timeout") <= 0) {
+			return b, usage(c, "takes --timeout with --wait, and a duration above 0")
 		}
-		return b, err
+		b, err = balancer.SetState(ctx, pool, name, state)
+		switch {
+		case errors.Is(err, context.Canceled):
+			return b, &hinted{errors.New("interrupted before there was an answer"), "snicket backends " + pool + " tells whether it has come to that"}
+		case err != nil || !c.Bool("wait"):
+			return b, err
+		}
+		w := waiting{state: state, balancer: balancer, out: c.App.ErrWriter, inPlace: drawable(c.App.ErrWriter)}
+		if limit := c.Duration("timeout"); limit > 0 {
+			var stop context.CancelFunc
+			ctx, stop = context.WithTimeout(ctx, limit)
+			defer stop()
+		}
+		return w.until(ctx, b)
 	}, printBackend)
 }
 
-// waitEvery is how often it is looked whether what is waited for has come.
-const waitEvery = 500 * time.Millisecond
-
-// waitForBackend waits until a backend is as it should be, or no more.
-func waitForBackend(ctx context.Context, balancer *client.Client, b admin.Backend, done func(*admin.Backend) bool) (admin.Backend, error) {
-	look := time.NewTicker(waitEvery)
-	defer look.Stop()
-	for !done(&b) {
-		select {
-		case <-ctx.Done():
-			return b, ctx.Err()
-		case <-look.C:
-		}
-		list, err := balancer.Backends(ctx, b.Pool)
-		if err != nil {
-			return b, err
-		}
-		i := slices.IndexFunc(list, func(x admin.Backend) bool { return x.Name == b.Name })
-		if i < 0 {
-			return b, fmt.Errorf("%s/%s is no more", b.Pool, b.Name)
-		}
-		b = list[i]
-	}
-	return b, nil
-}
-
 func printBackend(c *cli.Context, b admin.Backend) error {
-	sessions := "1 session"
-	if b.Sessions != 1 {
-		sessions = fmt.Sprintf("%d sessions", b.Sessions)
-	}
-	text := fmt.Sprintf("%s/%s: %s, weight %s, %s", b.Pool, b.Name, b.State, weightText(&b), sessions)
+	text := fmt.Sprintf("%s: %s, weight %s, %s", backendName(&b), b.State, weightText(&b), plural(b.Sessions, "session"))
 	if why := whyText(&b); why != "" {
 		text += ": " + why
 	}
@@ -85,13 +80,15 @@ func printBackend(c *cli.Context, b admin.Backend) error {
 	return err
 }
 
+// backendName is what commands call a backend.
+func backendName(b *admin.Backend) string { return b.Pool + "/" + b.Name }
+
 func weightCommand() *cli.Command {
 	return answering(&cli.Command{
 		Name: "weight", Usage: "give a backend another share of its pool's sessions", ArgsUsage: "POOL/BACKEND N|default",
 		Description: "N is 0 to 256; a backend of weight 2 gets twice as many sessions as one of weight 1. With 0 it gets no new session and keeps those it has, as after snicket drain, but is still shown as ready. " +
-			"default gives back the weight of the file.",
+			"default gives back the weight of the file.\n" + aboutWishes,
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) (b admin.Backend, err error) {
-		const how = "write a number from 0 to 256, or default for the declared one"
 		pool, name, err := backendArgument(c)
 		if err != nil {
 			return b, err
@@ -102,7 +99,7 @@ func weightCommand() *cli.Command {
 		}
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			return b, usageHint(how, "%q is no weight", text)
+			return b, usageHint("write a number from 0 to 256, or default for the one of the file", "weight: %q is no weight", text)
 		}
 		return balancer.SetWeight(ctx, pool, name, n)
 	}, printBackend)
