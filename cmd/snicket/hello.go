@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/sni"
 )
 
@@ -183,7 +183,7 @@ func words(values []uint16, name func(uint16) string) []string {
 func (p *helloPrinter) print(client string, h *sni.Hello) error {
 	t := textOf(client, h)
 	if p.json {
-		return json.NewEncoder(p.w).Encode(t)
+		return admin.WriteJSON(p.w, t, "")
 	}
 	if p.printed > 0 {
 		fmt.Fprintln(p.w)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -173,10 +172,8 @@ func explainRefusal(c *cli.Context, err error) error {
 
 // printJSON prints an answer for programs.
 func printJSON(c *cli.Context, v any) error {
-	out := json.NewEncoder(c.App.Writer)
-	out.SetIndent("", "  ")
-	return out.Encode(v)
+	return admin.WriteJSON(c.App.Writer, v, "  ")
 }
 
 // printLine prints an answer for programs in one line.
-func printLine(c *cli.Context, v any) error { return json.NewEncoder(c.App.Writer).Encode(v) }
+func printLine(c *cli.Context, v any) error { return admin.WriteJSON(c.App.Writer, v, "") }

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 )
@@ -47,5 +46,5 @@ func answer(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	// It fails when the client has gone, whom nobody needs to tell.
-	_ = json.NewEncoder(w).Encode(v)
+	_ = WriteJSON(w, v, "")
 }

@@ -182,7 +182,7 @@ func encode(v any) []byte {
 	if err != nil {
 		panic(err)
 	}
-	return text
+	return plain(text)
 }
 
 // getLive answers frames as server-sent events (HTML Living Standard §9.2) until the

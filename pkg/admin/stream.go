@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
 	"time"
@@ -40,7 +39,7 @@ func (s *Server) followEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	control, out := http.NewResponseController(w), json.NewEncoder(w)
+	control := http.NewResponseController(w)
 	if control.Flush() != nil { // the header, so that the client knows that it is heard
 		return
 	}
@@ -48,7 +47,7 @@ func (s *Server) followEvents(w http.ResponseWriter, r *http.Request) {
 		if err := control.SetWriteDeadline(time.Now().Add(eventTime)); err != nil {
 			return err
 		}
-		if err := out.Encode(e); err != nil {
+		if err := WriteJSON(w, e, ""); err != nil {
 			return err
 		}
 		return control.Flush()
