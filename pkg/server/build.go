@@ -43,6 +43,8 @@ type buildOptions struct {
 	serving bool
 	// failed is told of failed dials.
 	failed func(pool, id string, err error)
+	// renewed is told how the probes of a pool speak TLS from now on.
+	renewed func(pl *plan, pool string, own probeSecrets)
 	// authority keeps what comes from ACME; nil: nothing is served.
 	authority *authority
 	// log takes what goes wrong within requests; nil: nobody does.
@@ -139,7 +141,7 @@ func build(path string, old *shared, o buildOptions) *plan {
 	}
 	pl.shared.secrets = pl.secrets
 	pl.secrets.managed = o.authority.managed()
-	b := &builder{plan: pl, failed: o.failed, authority: o.authority, log: o.log, syslog: o.syslog}
+	b := &builder{plan: pl, failed: o.failed, renewed: o.renewed, authority: o.authority, log: o.log, syslog: o.syslog}
 	pl.state = proxy.State{
 		Listeners: b.listeners(),
 		Timeouts: proxy.Timeouts{
@@ -191,6 +193,7 @@ func limits(l *config.Limits) proxy.Limits {
 type builder struct {
 	*plan
 	failed    func(pool, id string, err error)
+	renewed   func(pl *plan, pool string, own probeSecrets)
 	authority *authority   // may be nil
 	log       *slog.Logger // may be nil
 	syslog    string       // may be empty
@@ -230,17 +233,8 @@ func (b *builder) pools() {
 			Retried: common.retried,
 			Failed:  func(id string, err error) { b.failed(p.Name, id, err) },
 		}
-		own := probeSecrets{roots: b.secrets.roots(p.Health.CA)}
-		if p.TLS != nil {
-			own.certificate = b.secrets.client(p.TLS.Certificate)
-			pool.TLS = b.shared.tls[p.Name].Renew(terminate.BackendOptions{
-				ServerName: p.TLS.ServerName, Roots: b.secrets.roots(p.TLS.CA),
-				InsecureSkipVerify: p.TLS.InsecureSkipVerify, Certificate: own.certificate,
-				SessionCache: p.TLS.SessionCache,
-			})
-			b.shared.tls[p.Name] = pool.TLS
-		}
-		b.plan.pools[p.Name], b.probes[p.Name] = pool, own
+		pool.TLS, b.probes[p.Name] = b.poolTLS(p)
+		b.plan.pools[p.Name] = pool
 	}
 }
 

@@ -38,7 +38,18 @@ func (v *vault) path(name string) string { return filepath.Join(v.dir, name) }
 // issue makes a certificate and returns it in PEM, its key, and its serial number.
 func (v *vault) issue(names ...string) (chain, key []byte, serial string) {
 	v.t.Helper()
-	c := v.authority.Issue(v.t, lab.Certificate{Names: names})
+	return v.pem(lab.Certificate{Names: names})
+}
+
+// issueClient is issue for one that clients show.
+func (v *vault) issueClient(name string) (chain, key []byte, serial string) {
+	v.t.Helper()
+	return v.pem(lab.Certificate{Names: []string{name}, Client: true})
+}
+
+func (v *vault) pem(of lab.Certificate) (chain, key []byte, serial string) {
+	v.t.Helper()
+	c := v.authority.Issue(v.t, of)
 	for _, der := range c.Certificate {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}

@@ -74,8 +74,8 @@ func renewed(old, now *secrets) registry.Difference {
 			d.Removed = append(d.Removed, filepath.Base(file))
 		}
 	}
-	for file, pool := range now.pools {
-		if held, ok := old.pools[file]; ok && held != nil && pool != nil && !pool.Equal(held) {
+	for file, now := range now.bundles {
+		if was := old.bundles[file]; was != nil && was.pool != nil && now.pool != nil && !now.pool.Equal(was.pool) {
 			d.Changed = append(d.Changed, filepath.Base(file))
 		}
 	}

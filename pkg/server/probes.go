@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/snicketlb/snicket/health"
@@ -27,9 +26,9 @@ func cutTarget(target string) (pool, id string) {
 	return pool, id
 }
 
-// probeTarget is what the checker does with backend b of pool p. generation makes
-// probes begin anew after a reload that may have brought other certificates.
-func probeTarget(p *config.Pool, b *registry.Backend, own probeSecrets, generation uint64) health.Target {
+// probeTarget is what the checker does with backend b of pool p. Other
+// certificates make probes begin anew.
+func probeTarget(p *config.Pool, b *registry.Backend, own probeSecrets) health.Target {
 	h := &p.Health
 	o := health.Options{
 		Interval: h.Interval, IntervalDown: h.IntervalDown, Timeout: h.Timeout, Jitter: h.Jitter, Rise: h.Rise, Fall: h.Fall,
@@ -40,8 +39,8 @@ func probeTarget(p *config.Pool, b *registry.Backend, own probeSecrets, generati
 	settings := *h
 	settings.Interval, settings.IntervalDown, settings.Timeout, settings.Jitter, settings.Rise, settings.Fall = 0, 0, 0, 0, 0, 0
 	key := fmt.Sprintf("%v %+v %d %v", b.Address, settings, p.ProxyProtocol, p.SourceAddresses)
-	if own.roots != nil || own.certificate != nil {
-		key += " " + strconv.FormatUint(generation, 10)
+	if own.sum != "" {
+		key += " " + own.sum
 	}
 	return health.Target{ID: targetID(p.Name, b.ID), Prober: prober(p, b, own), Options: o, Key: key}
 }

@@ -102,20 +102,24 @@ func TestProberKinds(t *testing.T) {
 func TestProbeTargetKey(t *testing.T) {
 	p := config.Pool{Name: "p", Health: config.Health{Kind: config.ProbeTCP, Interval: time.Second, Rise: 2}}
 	b := &registry.Backend{ID: "b", Address: config.Address{Kind: config.AddressIP, AddrPort: netip.MustParseAddrPort("10.0.0.1:443")}}
-	first := probeTarget(&p, b, probeSecrets{}, 1)
+	first := probeTarget(&p, b, probeSecrets{})
 	if first.ID != "p/b" || first.Options.Jitter != -1 || first.Options.Rise != 2 {
 		t.Errorf("got %+v, want p/b without jitter, rise 2", first)
 	}
 	p.Health.Interval = time.Minute
-	if got := probeTarget(&p, b, probeSecrets{}, 2); got.Key != first.Key {
+	if got := probeTarget(&p, b, probeSecrets{}); got.Key != first.Key {
 		t.Errorf("got key %q for another rhythm, want %q", got.Key, first.Key)
 	}
-	secret := probeSecrets{roots: x509.NewCertPool()}
-	if a, b := probeTarget(&p, b, secret, 2), probeTarget(&p, b, secret, 3); a.Key == b.Key {
-		t.Errorf("got the same key %q though the roots may have changed", a.Key)
+	secret := probeSecrets{roots: x509.NewCertPool(), sum: "1"}
+	same, other := probeTarget(&p, b, secret), probeSecrets{roots: x509.NewCertPool(), sum: "2"}
+	if got := probeTarget(&p, b, secret); got.Key != same.Key {
+		t.Errorf("got key %q for the same roots, want %q", got.Key, same.Key)
+	}
+	if got := probeTarget(&p, b, other); got.Key == same.Key {
+		t.Errorf("got the same key %q for other roots", got.Key)
 	}
 	p.Health.Port = 99
-	if got := probeTarget(&p, b, probeSecrets{}, 1); got.Key == first.Key {
+	if got := probeTarget(&p, b, probeSecrets{}); got.Key == first.Key {
 		t.Errorf("got the same key %q for another port", got.Key)
 	}
 }

@@ -77,7 +77,7 @@ func (s *Server) reconcileLocked(v *registry.View, dismiss bool) {
 		}
 	}
 	if probesChanged {
-		s.checker.Update(s.targets(v, generation))
+		s.checker.Update(s.targets(v))
 		s.probed = generation
 	}
 	if dismiss {
@@ -227,7 +227,7 @@ type errorText string
 func (e errorText) Error() string { return string(e) }
 
 // targets are the backends to probe.
-func (s *Server) targets(v *registry.View, generation uint64) []health.Target {
+func (s *Server) targets(v *registry.View) []health.Target {
 	var out []health.Target
 	for _, pool := range v.Pools() {
 		if !pool.Health.Enabled {
@@ -236,7 +236,7 @@ func (s *Server) targets(v *registry.View, generation uint64) []health.Target {
 		a := s.applied[pool.Name]
 		for _, b := range a.backends {
 			if a.broken[b.ID] == "" {
-				out = append(out, probeTarget(pool, b, s.plan.probes[pool.Name], generation))
+				out = append(out, probeTarget(pool, b, s.plan.probes[pool.Name]))
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +20,9 @@ import (
 type secrets struct {
 	now    time.Time
 	report func(config.Problem)
-	pools  map[string]*x509.CertPool
-	broken bool // a certificate could not be loaded
+	// bundles are the authorities that backends are verified by, by file.
+	bundles map[string]*authorities
+	broken  bool // a certificate could not be loaded
 	// strangers are the warnings of issuers that nobody here knows: of each one is told,
 	// with the first file, as thousands of certificates may have the same.
 	strangers map[certs.Problem]bool
@@ -53,16 +53,10 @@ type secrets struct {
 	faults    atomic.Pointer[[]Fault] // as of the last look; nil: there was none
 }
 
-// probeSecrets are those of a pool's probes.
-type probeSecrets struct {
-	roots       *x509.CertPool // nil: the system's
-	certificate *tls.Certificate
-}
-
 func newSecrets(now time.Time, report func(config.Problem)) *secrets {
 	e := newEye()
 	return &secrets{
-		now: now, report: report, pools: map[string]*x509.CertPool{}, strangers: map[certs.Problem]bool{},
+		now: now, report: report, bundles: map[string]*authorities{}, strangers: map[certs.Problem]bool{},
 		eye: e, loader: certs.NewLoader(e.ReadFile),
 		pairs: map[pairFiles]*pair{}, used: map[pairFiles]bool{}, shown: map[pairFiles]bool{},
 	}
@@ -77,16 +71,12 @@ func (s *secrets) succeed(former *secrets) {
 	}
 }
 
-// client loads the certificate shown to backends; nil for none.
-func (s *secrets) client(c config.Certificate) *tls.Certificate {
-	if c.Cert == "" {
-		return nil
+// client loads the certificate shown to backends, if there is one, and reports what is
+// wrong with it once.
+func (s *secrets) client(c config.Certificate) {
+	if c.Cert != "" {
+		s.load(c, false)
 	}
-	loaded := s.load(c, false)
-	if loaded == nil {
-		return nil
-	}
-	return &loaded.Certificate
 }
 
 // load loads a certificate, and reports what is wrong with it once. What is only a
@@ -130,20 +120,6 @@ func (s *secrets) heardOf(p certs.Problem) bool {
 	told := s.strangers[p]
 	s.strangers[p] = true
 	return told
-}
-
-// roots loads a bundle of CA certificates; nil, for the system's, without a file.
-func (s *secrets) roots(f config.File) *x509.CertPool {
-	if f.Path == "" {
-		return nil
-	}
-	if pool, ok := s.pools[f.Path]; ok {
-		return pool
-	}
-	pool, problems := certs.Pool(f.Path)
-	s.reportAt(f.Pos, problems)
-	s.pools[f.Path] = pool
-	return pool
 }
 
 // contents tells, by file, what is in force of it; values of two secrets are equal if

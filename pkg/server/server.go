@@ -142,7 +142,7 @@ func New(path string, o Options) (*Server, error) {
 
 func (s *Server) build(old *shared) *plan {
 	failed := func(pool, id string, err error) { s.checker.Failed(targetID(pool, id), err) }
-	return build(s.path, old, buildOptions{serving: true, failed: failed, loops: s.loops, authority: s.acme, log: s.log})
+	return build(s.path, old, buildOptions{serving: true, failed: failed, renewed: s.renewPool, loops: s.loops, authority: s.acme, log: s.log})
 }
 
 // Loops is the number of event loops Run will have. Each holds a thread, so the

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // BackendOptions describe the TLS spoken to the backends of a pool.
@@ -29,13 +30,24 @@ type BackendOptions struct {
 
 // Backend speaks TLS to the backends of a pool. It is safe for concurrent use.
 type Backend struct {
+	now atomic.Pointer[backendState]
+}
+
+// backendState is how a Backend does that for now. It is immutable.
+type backendState struct {
 	o     BackendOptions
 	cache tls.ClientSessionCache // nil for none
 }
 
 // NewBackend returns a Backend. Make one per pool: sessions are resumed only within it.
 func NewBackend(o BackendOptions) *Backend {
-	b := &Backend{o: o}
+	b := new(Backend)
+	b.now.Store(newBackendState(o))
+	return b
+}
+
+func newBackendState(o BackendOptions) *backendState {
+	b := &backendState{o: o}
 	if o.Roots == nil && !o.InsecureSkipVerify {
 		// The first verification would read the system's files, on a loop. An
 		// error is that of each handshake.
@@ -52,11 +64,25 @@ func NewBackend(o BackendOptions) *Backend {
 // the name or of our certificate starts anew, as a session resumed is not verified by
 // them; a nil Backend does too.
 func (b *Backend) Renew(o BackendOptions) *Backend {
-	if b != nil && b.o.ServerName == o.ServerName && b.o.InsecureSkipVerify == o.InsecureSkipVerify &&
-		b.o.SessionCache == o.SessionCache && b.o.Roots.Equal(o.Roots) && sameCertificate(b.o.Certificate, o.Certificate) {
+	if b != nil && b.now.Load().says(&o) {
 		return b
 	}
 	return NewBackend(o)
+}
+
+// Swap has handshakes from now on go by o, when the files of a configuration have changed:
+// with the sessions of before, as by Renew, if it says the same. Connections that stand
+// are left alone.
+func (b *Backend) Swap(o BackendOptions) {
+	if !b.now.Load().says(&o) {
+		b.now.Store(newBackendState(o))
+	}
+}
+
+// says reports whether b is what o makes.
+func (b *backendState) says(o *BackendOptions) bool {
+	return b.o.ServerName == o.ServerName && b.o.InsecureSkipVerify == o.InsecureSkipVerify &&
+		b.o.SessionCache == o.SessionCache && b.o.Roots.Equal(o.Roots) && sameCertificate(b.o.Certificate, o.Certificate)
 }
 
 // sameCertificate compares what is shown: the key belongs to it.
@@ -85,12 +111,13 @@ type Peer struct {
 // Connect begins the client's side of a handshake on conn, TLS 1.2 or later. An
 // error says that there is no name to verify.
 func (b *Backend) Connect(e *Env, conn *Conn, p Peer, w Waker) (*Handshake, error) {
-	cfg, err := b.config(p)
+	now := b.now.Load()
+	cfg, err := now.config(p)
 	if err != nil {
 		return nil, err
 	}
-	if b.o.Certificate != nil {
-		cfg.Certificates = []tls.Certificate{*keyFor(b.o.Certificate, conn)}
+	if now.o.Certificate != nil {
+		cfg.Certificates = []tls.Certificate{*keyFor(now.o.Certificate, conn)}
 	}
 	return e.begin(&Handshake{conn: conn, tls: tls.Client(conn, cfg), waker: w, with: "backend", alpn: p.ALPN, backend: true}), nil
 }
@@ -99,12 +126,13 @@ func (b *Backend) Connect(e *Env, conn *Conn, p Peer, w Waker) (*Handshake, erro
 // or of ctx. If it fails, conn is the caller's to close. What was agreed on is in the
 // ConnectionState; nothing of that is an error.
 func (b *Backend) Handshake(ctx context.Context, conn net.Conn, p Peer) (*tls.Conn, error) {
-	cfg, err := b.config(p)
+	now := b.now.Load()
+	cfg, err := now.config(p)
 	if err != nil {
 		return nil, err
 	}
-	if b.o.Certificate != nil {
-		cfg.Certificates = []tls.Certificate{*b.o.Certificate}
+	if now.o.Certificate != nil {
+		cfg.Certificates = []tls.Certificate{*now.o.Certificate}
 	}
 	c := tls.Client(conn, cfg)
 	if err := c.HandshakeContext(ctx); err != nil {
@@ -114,7 +142,7 @@ func (b *Backend) Handshake(ctx context.Context, conn net.Conn, p Peer) (*tls.Co
 }
 
 // config is what is offered to the peer, and asked of it, but for a certificate.
-func (b *Backend) config(p Peer) (*tls.Config, error) {
+func (b *backendState) config(p Peer) (*tls.Config, error) {
 	name := b.o.ServerName
 	if name == "" {
 		name = p.ClientSNI

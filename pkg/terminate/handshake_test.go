@@ -289,11 +289,16 @@ func TestBackendResumes(t *testing.T) {
 		}
 		b := terminate.NewBackend(terminate.BackendOptions{Roots: l.authority.Pool(), SessionCache: 8})
 		none := terminate.NewBackend(terminate.BackendOptions{Roots: l.authority.Pool()})
+		swapped := terminate.NewBackend(terminate.BackendOptions{SessionCache: 8})
+		swapped.Swap(terminate.BackendOptions{Roots: l.authority.Pool(), SessionCache: 8})
 		for i, step := range []struct {
 			b    *terminate.Backend
 			alpn string
 			want bool
-		}{{b, "h2", false}, {b, "h2", true}, {b, "http/1.1", false}, {b, "http/1.1", true}, {b, "", false}, {none, "h2", false}, {none, "h2", false}} {
+		}{
+			{b, "h2", false}, {b, "h2", true}, {b, "http/1.1", false}, {b, "http/1.1", true}, {b, "", false},
+			{none, "h2", false}, {none, "h2", false}, {swapped, "h2", false}, {swapped, "h2", true},
+		} {
 			fd := dialFD(t, listener)
 			accepted, err := listener.Accept()
 			if err != nil {
@@ -309,6 +314,8 @@ func TestBackendResumes(t *testing.T) {
 				t.Errorf("%s, visit %d: resumed %v, want %v", tls.VersionName(version), i+1, got, step.want)
 			}
 			far.Close()
+			// The same again keeps its sessions.
+			swapped.Swap(terminate.BackendOptions{Roots: l.authority.Pool(), SessionCache: 8})
 		}
 		listener.Close()
 	}
