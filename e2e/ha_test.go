@@ -164,8 +164,8 @@ func (e *twin) configure(cert, key string, www, game []string) {
 	dir := e.t.TempDir()
 	text := read(e.t, "../examples/ha/snicket.toml")
 	for old, now := range map[string]string{
-		`"192.0.2.21:8080", "192.0.2.22:8080"`:                    `"` + strings.Join(www, `", "`) + `"`,
-		`"192.0.2.21:7443", "192.0.2.22:7443", "192.0.2.23:7443"`: `"` + strings.Join(game, `", "`) + `"`,
+		`"10.0.0.21:8080", "10.0.0.22:8080"`:                   `"` + strings.Join(www, `", "`) + `"`,
+		`"10.0.0.21:7443", "10.0.0.22:7443", "10.0.0.23:7443"`: `"` + strings.Join(game, `", "`) + `"`,
 	} {
 		text = replaceOnce(e.t, text, old, now)
 	}

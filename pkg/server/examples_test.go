@@ -23,7 +23,7 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("no examples: %v", err)
 	}
 	examples := map[string][]byte{}
-	for _, path := range paths {
+	for _, path := range append(paths, "../../examples/ha/snicket.toml") {
 		if examples[filepath.Base(path)], err = os.ReadFile(path); err != nil {
 			t.Fatal(err)
 		}
@@ -38,6 +38,9 @@ func TestExamples(t *testing.T) {
 	}
 	for i, block := range blocks {
 		examples[fmt.Sprintf("tls.md#%d", i+1)] = block[1]
+	}
+	if len(examples) != len(paths)+1+len(blocks) {
+		t.Fatalf("got %d examples: two files have one name", len(examples))
 	}
 	for name, text := range examples {
 		t.Run(name, func(t *testing.T) {
