@@ -20,7 +20,7 @@ func BenchmarkDeny(b *testing.B) {
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				r.denies("GET", u)
+				r.denies("GET", u, nil)
 			}
 		})
 	}

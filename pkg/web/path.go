@@ -1,6 +1,7 @@
 package web
 
 import (
+	"net/url"
 	"strings"
 	"unicode/utf8"
 )
@@ -127,7 +128,7 @@ func readings(path string, yield func(segments []string) bool) {
 func isPlainPath(path string) bool {
 	for i := range len(path) {
 		switch c := path[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '~':
+		case isWordByte(c), c == '-', c == '_', c == '~':
 		case c == '/' || c == '.':
 			// An empty segment, a dot segment, or a dot at the end of a name.
 			if i > 0 && path[i-1] == '/' || c == '.' && (i+1 == len(path) || path[i+1] == '/') {
@@ -218,6 +219,30 @@ func named(segments []string, trim bool) []string {
 		}
 	}
 	return segments[:n]
+}
+
+// keepEscapes makes u.EscapedPath what was written, with what no URL may hold
+// percent-encoded. Package net/url would, for the sake of that, write the whole path anew,
+// and "/a%2Fb|" became "/a/b%7C".
+func keepEscapes(u *url.URL) {
+	if u.RawPath == "" || u.EscapedPath() == u.RawPath {
+		return
+	}
+	const hex = "0123456789ABCDEF"
+	b := make([]byte, 0, len(u.RawPath)+16)
+	for i := range len(u.RawPath) {
+		switch c := u.RawPath[i]; {
+		case isWordByte(c), strings.IndexByte("/%-_.~!$&'()*+,;=:@[]", c) >= 0:
+			b = append(b, c)
+		default:
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	u.RawPath = string(b)
+}
+
+func isWordByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // unescape takes percent-encoding off once. What is no encoding stays. An encoded

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,6 +19,10 @@ type Rule struct {
 	// it: what is denied cannot be had by another spelling, and in doubt too much is
 	// denied: also a path of more than 4096 bytes that has more than one reading. A
 	// slash at the end and letter case make no difference.
+	//
+	// What a header field asks for instead of the path or the method, as some servers
+	// understand it, counts as if it stood in the request line: X-Original-URL and
+	// X-Rewrite-URL; X-HTTP-Method-Override, X-HTTP-Method and X-Method-Override.
 	Path string
 
 	// Methods are in upper case, as requests write them; none means all. Letter case
@@ -79,12 +84,20 @@ func newRules(deny []Rule, redirects []Redirect) rules {
 // where anything is, unread.
 const maxOddPath = 4096
 
+// maxPaths bounds the paths that one request asks for: with more it is denied likewise.
+const maxPaths = 4
+
 // denies reports whether a request is denied.
-func (r *rules) denies(method string, u *url.URL) bool {
+func (r *rules) denies(method string, u *url.URL, header http.Header) bool {
+	if len(r.deny) == 0 {
+		return false
+	}
+	methods, paths := overrides(header)
+	methods, paths = append(methods, method), append(paths, u.EscapedPath())
 	var candidates []*pattern
 	for i := range r.deny {
 		d := &r.deny[i]
-		if len(d.methods) > 0 && !slices.ContainsFunc(d.methods, func(m string) bool { return strings.EqualFold(m, method) }) {
+		if !d.concerns(methods) {
 			continue
 		}
 		if d.any {
@@ -95,15 +108,59 @@ func (r *rules) denies(method string, u *url.URL) bool {
 	if len(candidates) == 0 {
 		return false
 	}
-	path, denied := u.EscapedPath(), false
+	return len(paths) > maxPaths || slices.ContainsFunc(paths, func(path string) bool { return denied(path, candidates) })
+}
+
+// concerns reports whether one of the methods is meant.
+func (d *denial) concerns(methods []string) bool {
+	return len(d.methods) == 0 || slices.ContainsFunc(methods, func(method string) bool {
+		return slices.ContainsFunc(d.methods, func(m string) bool { return strings.EqualFold(m, method) })
+	})
+}
+
+// denied reports whether one of the patterns means path.
+func denied(path string, patterns []*pattern) (is bool) {
 	if len(path) > maxOddPath && !isPlainPath(path) {
 		return true
 	}
 	readings(path, func(segments []string) bool {
-		denied = slices.ContainsFunc(candidates, func(p *pattern) bool { return p.match(segments) })
-		return !denied
+		is = slices.ContainsFunc(patterns, func(p *pattern) bool { return p.match(segments) })
+		return !is
 	})
-	return denied
+	return is
+}
+
+// overrides returns the methods and paths that header fields ask for, in room that the
+// caller may append to. They are sent to servers that rewrite URLs or stand behind those
+// that do, and to those whose clients can say GET and POST alone; hyphens may be
+// underscores, see saysOrigin.
+func overrides(header http.Header) (methods, paths []string) {
+	for name, values := range header {
+		if len(name) < len("X-HTTP-Method") || len(name) > len("X-HTTP-Method-Override") || name[0]|0x20 != 'x' {
+			continue
+		}
+		switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
+		case "x-original-url", "x-rewrite-url":
+			for _, v := range values {
+				paths = append(paths, pathOf(strings.TrimSpace(v)))
+			}
+		case "x-http-method-override", "x-http-method", "x-method-override":
+			for _, v := range values {
+				for m := range strings.SplitSeq(v, ",") {
+					methods = append(methods, strings.TrimSpace(m))
+				}
+			}
+		}
+	}
+	return methods, paths
+}
+
+// pathOf is what stands in a URL behind its host, or all of what has none.
+func pathOf(v string) string {
+	if i := strings.Index(v, "://"); i >= 0 && !strings.Contains(v[:i], "/") {
+		_, v, _ = strings.Cut(v[i+len("://"):], "/")
+	}
+	return v
 }
 
 // redirect returns where a request is sent; status 0: nowhere.

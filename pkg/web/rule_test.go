@@ -1,8 +1,10 @@
 package web_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/snicketlb/snicket/internal/lab"
@@ -93,6 +95,85 @@ func TestDeny(t *testing.T) {
 			}
 			if tt.denied && (res.Header.Get("X-Content-Type-Options") != "nosniff" || res.Header.Get("Strict-Transport-Security") != "max-age=1") {
 				t.Errorf("header %v, want nosniff and HSTS", res.Header)
+			}
+		})
+	}
+}
+
+// TestPathsPass: a path reaches the backend as it was written, but for what no URL may
+// hold.
+func TestPathsPass(t *testing.T) {
+	lab.Leaks(t)
+	b := newBackends(t)
+	b.add("b1", http.HandlerFunc(tell), false)
+	e := newEdge(t, web.NewSite(web.SiteOptions{Pool: b.pool(web.PoolOptions{Shared: true})}))
+	for target, want := range map[string]string{
+		"/a%2Fb/%41?q|\"":             "/a%2Fb/%41?q|\"",
+		"/a%2Fb|c":                    "/a%2Fb%7Cc",
+		"/%41/\xc3\xa4/%2f":           "/%41/%C3%A4/%2f",
+		"/a%2fb#c":                    "/a%2fb%23c",
+		`/a\%2Fb^`:                    `/a%5C%2Fb%5E`,
+		"/[a]%3B;b=(c)!*'x":           "/[a]%3B;b=(c)!*'x",
+		"//a//":                       "//a//",
+		"http://www.example.com/%7e|": "/%7e%7C",
+		"http://www.example.com?q":    "/?q",
+	} {
+		c := e.raw("http/1.1")
+		if _, err := io.WriteString(c, "GET "+target+" HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, body := whole(t, c, "GET")
+		var h heard
+		if err := json.Unmarshal([]byte(body), &h); err != nil || h.URI != want {
+			t.Errorf("%s: %s, the backend heard %q, %v, want %q", target, res.Status, h.URI, err, want)
+		}
+		c.Close()
+	}
+}
+
+// TestDenyOverrides: what a field asks for in place of the request line is denied as that
+// is, and the fields are passed on where it is not.
+func TestDenyOverrides(t *testing.T) {
+	lab.Leaks(t)
+	b := newBackends(t)
+	b.add("b1", http.HandlerFunc(tell), false)
+	e := newEdge(t, web.NewSite(web.SiteOptions{Pool: b.pool(web.PoolOptions{Shared: true}), Deny: []web.Rule{
+		{Path: "/admin/**"},
+		{Path: "/v1/**", Methods: []string{"DELETE"}},
+	}}))
+	for _, tt := range []struct {
+		method, target, field, value string
+		denied                       bool
+	}{
+		{"GET", "/", "X-Original-URL", "/admin", true},
+		{"GET", "/", "X-Original-URL", "admin/x?y", true},
+		{"GET", "/", "x-original-url", "/x/..%2fadmin", true},
+		{"GET", "/", "X_Original_URL", "/admin", true},
+		{"GET", "/", "X-Rewrite-URL", "https://www.example.com/admin/", true},
+		{"GET", "/", "X-Rewrite-Url", "//admin", true},
+		{"GET", "/", "X-Original-URL", "/administrator", false},
+		{"GET", "/", "X-Original-URL", "/%zz", false},
+		{"GET", "/", "X-Original-URL", "", false},
+		{"GET", "/", "X-Original-URLs", "/admin", false},
+		{"GET", "/admin", "X-Original-URL", "/", true},
+		{"POST", "/v1/x", "X-HTTP-Method-Override", "DELETE", true},
+		{"POST", "/v1/x", "X-HTTP-METHOD", " delete", true},
+		{"POST", "/v1/x", "X_Method_Override", "PUT, DELETE", true},
+		{"POST", "/v2/x", "X-HTTP-Method-Override", "DELETE", false},
+		{"POST", "/v1/x", "X-HTTP-Method-Override", "PUT", false},
+		{"DELETE", "/v1/x", "X-HTTP-Method-Override", "PUT", true},
+	} {
+		t.Run(tt.method+" "+tt.target+" "+tt.field+" "+tt.value, func(t *testing.T) {
+			for _, h2 := range []bool{false, true} {
+				r := request(t, tt.method, "https://www.example.com"+tt.target, "")
+				r.Header[tt.field] = []string{tt.value}
+				res, h := ask(t, e.client(h2), r)
+				if want := map[bool]int{false: 200, true: 403}[tt.denied]; res.StatusCode != want {
+					t.Errorf("h2 %t: %s, want %d", h2, res.Status, want)
+				}
+				if got := h.Header.Get(tt.field); !tt.denied && got != strings.TrimSpace(tt.value) {
+					t.Errorf("h2 %t: the backend heard %q", h2, got)
+				}
 			}
 		})
 	}

@@ -71,13 +71,14 @@ func (s *Site) Serve(ctx context.Context, c *Client) Result {
 
 // answer answers one request.
 func (s *Site) answer(v *visit, w http.ResponseWriter, r *http.Request) {
+	keepEscapes(r.URL)
 	location := ""
 	host, status := unfit(v.client, r)
 	switch {
 	case status != 0:
 	case s.o.Owns != nil && !s.o.Owns(v.client, host):
 		status = http.StatusMisdirectedRequest
-	case s.rules.denies(r.Method, r.URL):
+	case s.rules.denies(r.Method, r.URL, r.Header):
 		status = http.StatusForbidden
 	default:
 		location, status = s.rules.redirect(r.URL)
