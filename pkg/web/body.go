@@ -11,6 +11,7 @@ import (
 type upload struct {
 	io.ReadCloser
 	x       *exchange
+	behind  trailers
 	touched atomic.Bool
 	whole   atomic.Bool // it was read to its end
 }
@@ -23,6 +24,7 @@ func (u *upload) Read(b []byte) (int, error) {
 		u.x.stamp()
 	}
 	if errors.Is(err, io.EOF) {
+		u.behind.arrive()
 		u.whole.Store(true)
 		u.x.sent()
 	}

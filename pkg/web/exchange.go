@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptrace"
@@ -221,7 +222,11 @@ func (a *attempt) send(r *http.Request, anew bool) (res *http.Response, stale bo
 	if k.h2 {
 		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{WroteHeaders: func() { a.wrote.Store(true) }}))
 	}
-	if res, err = k.cc.RoundTrip(r); err == nil {
+	if res, err = k.cc.RoundTrip(r); err == nil && res.StatusCode < http.StatusOK && res.StatusCode != http.StatusSwitchingProtocols {
+		_ = res.Body.Close()
+		err = fmt.Errorf("an answer with the status %d", res.StatusCode) // which net/http does not let us write
+	}
+	if err == nil {
 		a.firstByte = time.Since(now)
 		x.answered()
 		x.stamp()

@@ -27,6 +27,7 @@ func (s *Site) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 		// Else net/http reads the rest of a request before it begins an answer.
 		_ = http.NewResponseController(w).EnableFullDuplex() // an error: HTTP/2, which is
 	}
+	w = &interim{ResponseWriter: w, x: x}
 	if onlyWebSocket(r) {
 		x.tunnels = true
 		w = upgrader{w}
@@ -62,6 +63,9 @@ func (x *exchange) rewrite(p *httputil.ProxyRequest) {
 		p.Out.Host = x.visit.client.SNI // HTTP/1.0
 	}
 	x.site.forward(p.Out, p.In.Header, x.visit.client)
+	if x.body != nil {
+		p.Out.Trailer = x.body.behind.announce(x.in.Trailer, p.Out.Trailer, x.site.trusts(x.visit.client.Addr.Addr()))
+	}
 }
 
 // modify makes of the backend's answer what the client gets.
@@ -73,12 +77,15 @@ func (x *exchange) modify(res *http.Response) error {
 		// HTTP/2 may tell a length and send trailers, HTTP/1.1 either.
 		res.Header.Del("Content-Length")
 	}
+	if _, told := res.Header["Content-Type"]; !told {
+		x.out.Header()["Content-Type"] = nil // net/http would guess what the backend has not said
+	}
 	return nil
 }
 
 // failed answers a request that no backend has answered.
 func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
-	if cause := context.Cause(x.ctx); cause != nil && !errors.Is(cause, ErrResponseTimeout) {
+	if cause := context.Cause(x.ctx); cause != nil && !errors.Is(cause, ErrResponseTimeout) && !errors.Is(cause, errInterim) {
 		panic(http.ErrAbortHandler) // the client is gone, or has to go
 	}
 	x.visit.fail(err)
