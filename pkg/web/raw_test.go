@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -75,16 +76,8 @@ func TestSmuggling(t *testing.T) {
 // TestOneReading: where a request may be read in two ways and is not refused, the
 // backend gets the one way alone.
 func TestOneReading(t *testing.T) {
-	lab.Leaks(t)
-	rec := lab.NewRecorder()
-	s := lab.Serve(t, func(c *lab.Conn) {
-		lab.Announce("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r", rec)(c)
-	}, lab.Options{})
-	b := newBackends(t)
-	b.addAddress("b1", s.Addr())
-	e := newEdge(t, web.NewSite(web.SiteOptions{Pool: b.pool(web.PoolOptions{})}))
 	const host = "Host: www.example.com\r\nConnection: close\r\n"
-	for i, tt := range []struct{ name, request, has, lacks, end string }{
+	for _, tt := range []struct{ name, request, has, lacks, end string }{
 		{
 			"length and coding", "POST / HTTP/1.1\r\n" + host + "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nSMUGGLED",
 			"Transfer-Encoding: chunked\r\n", "Content-Length", "3\r\nabc\r\n0\r\n\r\n",
@@ -103,6 +96,24 @@ func TestOneReading(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			lab.Leaks(t)
+			heard := make(chan string, 1)
+			s := script(t, func(c *lab.Conn, r *bufio.Reader) {
+				var all []byte
+				for c.SetReadDeadline(time.Now().Add(lab.Patience)); !bytes.HasSuffix(all, []byte(tt.end)); {
+					next, err := r.ReadByte()
+					if err != nil {
+						break
+					}
+					all = append(all, next)
+				}
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				rest, _ := io.ReadAll(r)
+				heard <- string(append(all, rest...))
+			})
+			b := newBackends(t)
+			b.addAddress("b1", s.Addr())
+			e := newEdge(t, web.NewSite(web.SiteOptions{Pool: b.pool(web.PoolOptions{})}))
 			c := e.raw("http/1.1")
 			defer c.Close()
 			if _, err := io.WriteString(c, tt.request); err != nil {
@@ -110,7 +121,7 @@ func TestOneReading(t *testing.T) {
 			}
 			answer(t, c, "POST")
 			e.result() // so nothing more is sent
-			got := string(rec.Wait(t, i, 1))
+			got := <-heard
 			if !strings.Contains(got, tt.has) || strings.Contains(got, tt.lacks) || !strings.HasSuffix(got, tt.end) || strings.Contains(got, "SMUGGLED") {
 				t.Errorf("the backend got %q, want one with %q and without %q that ends in %q", got, tt.has, tt.lacks, tt.end)
 			}
