@@ -82,7 +82,7 @@ func (d *decoder) certificates(t table) (out []Certificate, entries []Certificat
 				entries = append(entries, e)
 			}
 		default:
-			d.wrongType(v, "an entry of certificates", kindString, `write "www.pem", "certs/*.pem" or { cert = "www.pem", key = "www.key" }`)
+			d.wrongType(v, "an entry of certificates", kindString.String(), `write "www.pem", "certs/*.pem" or { cert = "www.pem", key = "www.key" }`)
 			incomplete = true
 		}
 	}

@@ -163,23 +163,28 @@ func (d *decoder) checkPlain(r Route, p *Pool, warned map[string]bool) {
 	}
 }
 
-// claim is what one route wants of a host: which hellos, with which rank.
+// claim is what one route wants of a host on a listener: which hellos, with which rank.
 type claim struct {
 	route *Route
 	host  Host
+	next  int // the next claim to the same; 0: none
 }
 
 // checkTies refuses two routes between which the rules of matching do not decide.
 func (d *decoder) checkTies(routes []Route) {
 	type key struct{ host, listener string }
-	claims := map[key][]claim{}
+	first := make(map[key]int, len(routes)) // in claims, which are as many as there are routes, or more
+	claims := make([]claim, 1, len(routes)+1)
 	for i := range routes {
 		r := &routes[i]
 		for _, h := range r.Hosts {
 			said := false // of several listeners, one is enough to tell
 			for _, l := range r.Listeners {
 				k := key{h.Pattern, l}
-				for _, c := range claims[k] {
+				last := 0
+				for i := first[k]; i != 0; i = claims[i].next {
+					last = i
+					c := &claims[i]
 					if c.route == r || said {
 						continue
 					}
@@ -189,7 +194,11 @@ func (d *decoder) checkTies(routes []Route) {
 							"host %q is also that of route %q at %s, and %s", h.Pattern, c.route.Name, c.host.Pos, why)
 					}
 				}
-				claims[k] = append(claims[k], claim{r, h})
+				if claims = append(claims, claim{route: r, host: h}); last == 0 {
+					first[k] = len(claims) - 1
+				} else {
+					claims[last].next = len(claims) - 1
+				}
 			}
 		}
 	}

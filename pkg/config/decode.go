@@ -11,7 +11,9 @@ import (
 
 // silent returns the root table without checking its keys again.
 func (d *decoder) silent(v *value) table {
-	return table{d: d, v: v, place: rootTable, at: Position{File: v.src.name}}
+	t := d.absent(rootTable, Position{File: v.src.name})
+	t.v = v
+	return t
 }
 
 // config reads the united tree.
@@ -27,6 +29,11 @@ func (d *decoder) config(root *value) *Config {
 		Log:      d.log(t.sub("log", logTable)),
 	}
 	c.Listeners = d.listeners(t)
+	for _, l := range c.Listeners {
+		if l.Kind == ListenTLS {
+			d.forTLS = append(d.forTLS, l.Name)
+		}
+	}
 	routes := d.routes(t, c)
 	d.pools(t, c, routes)
 	d.check(c, routes)
@@ -131,7 +138,7 @@ const defaultListener, defaultListenAddress = "https", ":443"
 func (d *decoder) listeners(root table) []Listener {
 	var out []Listener
 	v := root.get("listeners")
-	if v == nil || len(v.keys) == 0 {
+	if v == nil || len(v.keys()) == 0 {
 		a, err := parseListenAddress(defaultListenAddress, "")
 		if err != nil {
 			panic(err)
@@ -139,8 +146,8 @@ func (d *decoder) listeners(root table) []Listener {
 		return []Listener{{Name: defaultListener, Address: a, Kind: ListenTLS, Pos: Position{File: root.at.File}}}
 	}
 	var homeless []entry // names of listeners without an address
-	for _, name := range v.keys {
-		t := d.table(v.table[name], listenerTable, v.pos())
+	for _, name := range v.keys() {
+		t := d.table(v.at(name), listenerTable, v.pos())
 		d.checkName(t.at, "listener", name)
 		l, ok := d.listener(t, name)
 		switch {

@@ -43,12 +43,12 @@ func (d *decoder) eject(t table) *Eject {
 // one, the last, none is ever ejected, whatever the share.
 func (d *decoder) checkEject(t table, p *Pool) {
 	v := t.get("eject")
-	if v == nil || p.Eject == nil || v.kind != kindTable || v.table["max_ejected"] == nil || len(p.Backends) < 2 {
+	if v == nil || p.Eject == nil || v.kind != kindTable || v.at("max_ejected") == nil || len(p.Backends) < 2 {
 		return
 	}
 	names := slices.ContainsFunc(p.Backends, func(b Backend) bool { return b.Address.Kind == AddressName })
 	const rounding = 1e-9 // a tenth of ten is one
 	if share := p.Eject.MaxEjected; share > 0 && share*float64(len(p.Backends)) < 1-rounding && !names {
-		d.warning(v.table["max_ejected"].pos(), "write a larger share", "max_ejected is %v, less than one of %d backends: none is ever ejected", share, len(p.Backends))
+		d.warning(v.at("max_ejected").pos(), "write a larger share", "max_ejected is %v, less than one of %d backends: none is ever ejected", share, len(p.Backends))
 	}
 }

@@ -10,9 +10,9 @@ import (
 // probe reads [pools.NAME.health] into p. Its probes ask for the name of the pool's
 // tls, else for exactHost, the first that its routes have, else for none.
 func (d *decoder) probe(root table, p *Pool, exactHost string) {
-	t := table{d: d, place: healthTable, at: p.Pos}
-	if pools := root.get("pools"); pools != nil && pools.table[p.Name] != nil && pools.table[p.Name].kind == kindTable {
-		t = d.table(pools.table[p.Name].table["health"], healthTable, p.Pos)
+	t := d.absent(healthTable, p.Pos)
+	if pools := root.get("pools"); pools != nil && pools.at(p.Name) != nil && pools.at(p.Name).kind == kindTable {
+		t = d.table(pools.at(p.Name).at("health"), healthTable, p.Pos)
 	}
 	byDefault := ProbeTCP
 	if p.TLS != nil {

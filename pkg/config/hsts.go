@@ -32,7 +32,7 @@ func (d *decoder) hsts(t table) string {
 		d.checkPreload(v.pos(), policy)
 		return s
 	}
-	d.wrongType(v, "hsts", kindString, `write hsts = true, or hsts = "`+defaultHSTS+`; includeSubDomains"`)
+	d.wrongType(v, "hsts", kindString.String(), `write hsts = true, or hsts = "`+defaultHSTS+`; includeSubDomains"`)
 	return ""
 }
 

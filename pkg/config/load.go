@@ -33,7 +33,7 @@ func Load(path string) (*Config, Problems) {
 // whatever else the text names are looked for on disk as Load does.
 func Parse(name string, text []byte) (*Config, Problems) {
 	l := loader{
-		d: &decoder{poolIndex: map[string]int{}}, united: &value{kind: kindTable, table: map[string]*value{}}, digest: sha256.New(),
+		d: &decoder{poolIndex: map[string]int{}}, united: &value{kind: kindTable}, digest: sha256.New(),
 	}
 	l.main(name, string(text))
 	c := l.d.config(l.united)
@@ -159,7 +159,7 @@ func (l *loader) read(e entry, path, name string) {
 	if !whole {
 		return
 	}
-	if v := root.table["include"]; v != nil {
+	if v := root.at("include"); v != nil {
 		l.unread(v.pos(), "name the file in the main one", "an included file includes nothing")
 	}
 	l.unite(root)
@@ -168,30 +168,30 @@ func (l *loader) read(e entry, path, name string) {
 // unite adds the tables of one file: [[routes]] are joined, named tables united.
 // What two files name is a problem that names both places.
 func (l *loader) unite(root *value) {
-	for _, key := range root.keys {
-		v := root.table[key]
+	for _, key := range root.keys() {
+		v := root.at(key)
 		switch key {
 		case "include":
 		case "routes":
 			if v.kind != kindArray {
-				l.d.wrongType(v, key, kindArray, "write [[routes]] with two brackets")
+				l.d.wrongType(v, key, kindArray.String(), "write [[routes]] with two brackets")
 				continue
 			}
-			if have := l.united.table[key]; have != nil {
+			if have := l.united.at(key); have != nil {
 				have.array = append(have.array, v.array...)
 				continue
 			}
 			l.add(l.united, key, v, key)
 		case "listeners", "pools":
 			if v.kind != kindTable {
-				l.d.wrongType(v, key, kindTable, fmt.Sprintf("write it as [%s.NAME]", key))
+				l.d.wrongType(v, key, kindTable.String(), fmt.Sprintf("write it as [%s.NAME]", key))
 				continue
 			}
-			if l.united.table[key] == nil {
-				l.add(l.united, key, &value{src: v.src, line: v.line, kind: kindTable, table: map[string]*value{}}, key)
+			if l.united.at(key) == nil {
+				l.add(l.united, key, &value{src: v.src, line: v.line, kind: kindTable}, key)
 			}
-			for _, name := range v.keys {
-				l.add(l.united.table[key], name, v.table[name], key+"."+bareOrQuoted(name))
+			for _, name := range v.keys() {
+				l.add(l.united.at(key), name, v.at(name), key+"."+bareOrQuoted(name))
 			}
 		default:
 			if slices.Contains(keysOf(rootTable), key) { // all others are refused already
@@ -203,12 +203,11 @@ func (l *loader) unite(root *value) {
 
 // add puts v under key, unless something is there.
 func (l *loader) add(to *value, key string, v *value, name string) {
-	if have := to.table[key]; have != nil {
+	if have := to.at(key); have != nil {
 		l.d.problem(v.pos(), "keep one of them", "[%s] is also at %s", name, have.pos())
 		return
 	}
-	to.table[key] = v
-	to.keys = append(to.keys, key)
+	to.add(key, v)
 }
 
 // strayHeaders warns of [routes.tls] and the like that stand behind another table:

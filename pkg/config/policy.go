@@ -183,6 +183,9 @@ func (d *decoder) checkVersions(t table, own, base TLSPolicy) {
 
 // curves reads a list of key exchanges, nil where there is none.
 func (d *decoder) curves(t table) []tls.CurveID {
+	if t.get("curves") == nil {
+		return nil
+	}
 	var out []tls.CurveID
 	var known []string
 	for _, c := range curves() {

@@ -18,8 +18,8 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 	v := root.get("pools")
 	c.Pools = slices.Grow(c.Pools, countPools(v, routes))
 	if v != nil {
-		for _, name := range v.keys {
-			t := d.table(v.table[name], poolTable, v.pos())
+		for _, name := range v.keys() {
+			t := d.table(v.at(name), poolTable, v.pos())
 			if t.v == nil {
 				continue
 			}
@@ -36,14 +36,14 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 		}
 		name, at := c.Routes[i].Name, src.backends.pos()
 		if name == "" { // no hosts either; the backends may be wrong all the same
-			d.pool(table{d: d, place: poolTable, at: at}, name, src.table)
+			d.pool(d.absent(poolTable, at), name, src.table)
 			continue
 		}
 		if p := d.poolOf(c, name); p != nil {
 			d.problem(at, "name the route or the pool otherwise", "these backends make a pool %q, and one is at %s", name, p.Pos)
 			continue
 		}
-		d.addPool(c, d.pool(table{d: d, place: poolTable, at: at}, name, src.table))
+		d.addPool(c, d.pool(d.absent(poolTable, at), name, src.table))
 	}
 	exact := firstExactHosts(c.Routes)
 	for i := range c.Pools {
@@ -61,7 +61,7 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 // of routes with backends.
 func countPools(v *value, routes []routeSource) (n int) {
 	if v != nil {
-		n = len(v.keys)
+		n = len(v.keys())
 	}
 	for _, src := range routes {
 		if src.backends != nil {
@@ -140,7 +140,7 @@ func (d *decoder) backend(p *Pool, v *value) {
 			d.checkName(v.pos(), "backend", "")
 		}
 	default:
-		d.wrongType(v, "an entry of backends", kindString, `write "10.0.0.5:443" or { address = "10.0.0.5:443", weight = 2 }`)
+		d.wrongType(v, "an entry of backends", kindString.String(), `write "10.0.0.5:443" or { address = "10.0.0.5:443", weight = 2 }`)
 		return
 	}
 	a, err := parseAddress(text, v.src.dir)

@@ -55,13 +55,13 @@ func (d *decoder) headers(t table) []Header {
 		return nil
 	}
 	if v.kind != kindTable {
-		d.wrongType(v, "headers", kindTable, `write headers = { Authorization = "Bearer …" }`)
+		d.wrongType(v, "headers", kindTable.String(), `write headers = { Authorization = "Bearer …" }`)
 		return nil
 	}
 	var out []Header
-	for _, name := range v.keys {
-		at := v.table[name].pos()
-		value, ok := d.text(v.table[name], name)
+	for _, name := range v.keys() {
+		at := v.at(name).pos()
+		value, ok := d.text(v.at(name), name)
 		switch {
 		case !ok: // of a wrong type, and said so
 		case !isToken(name):
@@ -140,7 +140,7 @@ func (d *decoder) bytes(t table, key string) string {
 			}
 			out = append(out, byte(part))
 		default:
-			d.wrongType(item, "an entry of "+key, kindString, fmt.Sprintf(`write bytes and texts: %s = [0x00, 0x08, "ping"]`, key))
+			d.wrongType(item, "an entry of "+key, kindString.String(), fmt.Sprintf(`write bytes and texts: %s = [0x00, 0x08, "ping"]`, key))
 		}
 	}
 	return string(out)

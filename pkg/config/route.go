@@ -19,7 +19,6 @@ type routeSource struct {
 // routes reads [[routes]] into c, but for what depends on pools.
 func (d *decoder) routes(root table, c *Config) []routeSource {
 	var sources []routeSource
-	names := map[string]Position{}
 	v := root.get("routes")
 	if v == nil || len(v.array) == 0 {
 		if d.problems.bad() { // they may stand where the file could not be read
@@ -28,6 +27,7 @@ func (d *decoder) routes(root table, c *Config) []routeSource {
 		d.warning(root.at, `begin with [[routes]], hosts = ["…"], backends = ["…"]`, "no routes, so every client is refused")
 		return nil
 	}
+	names := make(map[string]Position, len(v.array))
 	c.Routes, sources = slices.Grow(c.Routes, len(v.array)), slices.Grow(sources, len(v.array))
 	for _, item := range v.array {
 		t := d.table(item, routeTable, v.pos())
@@ -132,9 +132,10 @@ func (d *decoder) hosts(t table) []Host {
 		d.problem(t.at, `write hosts = ["www.example.com"]; ["*", "-"] catches all`, "route without hosts")
 		return nil
 	}
-	var out []Host
+	entries := t.entries("hosts")
+	out := make([]Host, 0, len(entries))
 	seen := map[string]bool{}
-	for _, e := range t.entries("hosts") {
+	for _, e := range entries {
 		normal, err := sni.CheckPattern(e.text)
 		if err != nil {
 			d.problem(e.at, "", "hosts: %s", oneLine(err.Error()))
@@ -144,7 +145,9 @@ func (d *decoder) hosts(t table) []Host {
 			d.problem(e.at, "drop one of them", "hosts has %q twice", normal)
 			continue
 		}
-		seen[normal] = true
+		if len(entries) > 1 { // of very many routes, most have one
+			seen[normal] = true
+		}
 		out = append(out, Host{normal, e.at})
 	}
 	if v := t.get("hosts"); v.kind == kindArray && len(v.array) == 0 {
@@ -167,19 +170,16 @@ func (d *decoder) alpn(t table) []string {
 }
 
 func (d *decoder) routeListeners(t table, all []Listener) []string {
-	var known, forTLS, out []string
-	for _, l := range all {
-		known = append(known, l.Name)
-		if l.Kind == ListenTLS {
-			forTLS = append(forTLS, l.Name)
-		}
-	}
 	v := t.get("listeners")
 	if v == nil {
-		if len(forTLS) == 0 && t.missing("listeners") {
+		if len(d.forTLS) == 0 && t.missing("listeners") {
 			d.reference(t.at, "add [listeners.https], which is on port 443 unless it says otherwise", "no listener is for TLS, and the route names no other")
 		}
-		return forTLS
+		return d.forTLS
+	}
+	var known, out []string
+	for _, l := range all {
+		known = append(known, l.Name)
 	}
 	for _, e := range t.entries("listeners") {
 		if slices.Contains(known, e.text) {
@@ -199,6 +199,11 @@ func (d *decoder) routeListeners(t table, all []Listener) []string {
 }
 
 func (d *decoder) routeTLS(t table) RouteTLS {
+	if t.v == nil && d.bareTLS != nil { // as most of very many routes
+		r := *d.bareTLS
+		r.Policy.Pos = t.at
+		return r
+	}
 	r := RouteTLS{
 		ACME:               t.bool("acme", false),
 		DefaultCertificate: t.bool("default_certificate", false),
@@ -207,6 +212,9 @@ func (d *decoder) routeTLS(t table) RouteTLS {
 	}
 	r.Policy, _ = d.policy(t, d.policyBase)
 	r.Certificates, r.CertificateEntries, r.Incomplete = d.certificates(t)
+	if t.v == nil {
+		d.bareTLS = new(r)
+	}
 	return r
 }
 

@@ -1,19 +1,11 @@
 package config
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 )
-
-// place is where one key, table or array element stands. Places mirror the tree
-// that toml decodes: toml itself keeps no position of what it accepts.
-type place struct {
-	line  int
-	keys  map[string]*place // of a table
-	order []string          // of keys, as they first appear
-	items []*place          // of an array
-}
 
 // header is one [table] or [[table]] line.
 type header struct {
@@ -26,17 +18,19 @@ type header struct {
 // structure and judges nothing. On other text it still ends and does not panic, but
 // what it returns means nothing.
 type scanner struct {
+	src     *source
 	text    string
 	at      int
 	line    int
 	headers []header
 }
 
-// scan returns the places of text and its table headers in order.
-func scan(text string) (*place, []header) {
+// scan returns the values of text, of which it knows the places alone, and its table
+// headers in order: toml itself keeps no position of what it accepts.
+func scan(src *source, text string) (*value, []header) {
 	text = strings.TrimPrefix(text, "\ufeff")
-	s := &scanner{text: text, line: 1}
-	root := &place{line: 1}
+	s := &scanner{src: src, text: text, line: 1}
+	root := s.new(1)
 	table := root
 	for s.skipBlank(); s.at < len(s.text); s.skipBlank() {
 		start := s.at
@@ -91,7 +85,7 @@ func (s *scanner) skipSpace() {
 }
 
 // header reads [a.b] or [[a.b]] and returns the table that it opens.
-func (s *scanner) header(root *place) *place {
+func (s *scanner) header(root *value) *value {
 	line := s.line
 	s.at++
 	array := s.peek() == '['
@@ -102,17 +96,17 @@ func (s *scanner) header(root *place) *place {
 	for s.peek() == ']' {
 		s.at++
 	}
-	s.headers = append(s.headers, header{path, line, array})
+	s.note(header{path, line, array})
 	table := root
 	for i, key := range path {
 		if i == len(path)-1 && array {
-			list := table.child(key, line)
-			table = &place{line: line}
-			list.items = append(list.items, table)
+			list := s.child(table, key, line)
+			table = s.new(line)
+			list.array = append(list.array, table)
 			break
 		}
-		known := table.keys[key] != nil
-		table = table.child(key, line).last()
+		known := table.at(key) != nil
+		table = s.child(table, key, line).last()
 		if i == len(path)-1 && !known {
 			table.line = line
 		}
@@ -120,15 +114,24 @@ func (s *scanner) header(root *place) *place {
 	return table
 }
 
+// note adds h to the headers. Of [[routes]] behind [[routes]], of which there may be very
+// many, the last one stands for all.
+func (s *scanner) note(h header) {
+	if n := len(s.headers); n > 0 && h.array && s.headers[n-1].array && slices.Equal(s.headers[n-1].path, h.path) {
+		s.headers = s.headers[:n-1]
+	}
+	s.headers = append(s.headers, h)
+}
+
 // pair reads key = value into table. Dotted keys open tables of their own.
-func (s *scanner) pair(table *place) {
+func (s *scanner) pair(table *value) {
 	line := s.line
 	path := s.keyPath()
 	if len(path) == 0 {
 		return
 	}
 	for _, key := range path {
-		table = table.child(key, line)
+		table = s.child(table, key, line)
 	}
 	if s.peek() == '=' {
 		s.at++
@@ -165,7 +168,7 @@ func (s *scanner) keyPath() []string {
 }
 
 // value passes one value, noting the places inside of it below p.
-func (s *scanner) value(p *place) {
+func (s *scanner) value(p *value) {
 	switch s.peek() {
 	case '"', '\'':
 		s.skipString()
@@ -184,7 +187,7 @@ func (s *scanner) value(p *place) {
 	}
 }
 
-func (s *scanner) array(p *place) {
+func (s *scanner) array(p *value) {
 	for {
 		s.skipBlank()
 		switch s.peek() {
@@ -197,8 +200,8 @@ func (s *scanner) array(p *place) {
 			s.at++
 		default:
 			start := s.at
-			item := &place{line: s.line}
-			p.items = append(p.items, item)
+			item := s.new(s.line)
+			p.array = append(p.array, item)
 			s.value(item)
 			if s.at == start {
 				s.at++
@@ -207,7 +210,7 @@ func (s *scanner) array(p *place) {
 	}
 }
 
-func (s *scanner) inlineTable(p *place) {
+func (s *scanner) inlineTable(p *value) {
 	for {
 		s.skipBlank()
 		switch s.peek() {
@@ -273,26 +276,24 @@ func (s *scanner) skipLongString(quote string) {
 	s.at = len(s.text)
 }
 
-// child returns the place of key below p, made at line when it is new.
-func (p *place) child(key string, line int) *place {
-	c := p.keys[key]
+func (s *scanner) new(line int) *value { return &value{src: s.src, line: line} }
+
+// child returns what stands below key in v, made at line when it is new.
+func (s *scanner) child(v *value, key string, line int) *value {
+	c := v.at(key)
 	if c == nil {
-		c = &place{line: line}
-		if p.keys == nil {
-			p.keys = map[string]*place{}
-		}
-		p.keys[key] = c
-		p.order = append(p.order, key)
+		c = s.new(line)
+		v.add(key, c)
 	}
 	return c
 }
 
 // last returns the element that a header below an array of tables speaks of.
-func (p *place) last() *place {
-	if n := len(p.items); n > 0 {
-		return p.items[n-1]
+func (v *value) last() *value {
+	if n := len(v.array); n > 0 {
+		return v.array[n-1]
 	}
-	return p
+	return v
 }
 
 func isBare(c byte) bool {

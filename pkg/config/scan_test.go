@@ -8,22 +8,22 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// lines returns each key below p as a dotted path with its line.
-func lines(p *place) map[string]int {
+// lines returns each key below v as a dotted path with its line.
+func lines(v *value) map[string]int {
 	out := map[string]int{}
-	var walk func(path string, p *place)
-	walk = func(path string, p *place) {
+	var walk func(path string, v *value)
+	walk = func(path string, v *value) {
 		if path != "" {
-			out[path] = p.line
+			out[path] = v.line
 		}
-		for _, key := range p.order {
-			walk(strings.TrimPrefix(path+"."+bareOrQuoted(key), "."), p.keys[key])
+		for _, key := range v.keys() {
+			walk(strings.TrimPrefix(path+"."+bareOrQuoted(key), "."), v.at(key))
 		}
-		for i, item := range p.items {
+		for i, item := range v.array {
 			walk(path+"["+string(rune('0'+i))+"]", item)
 		}
 	}
-	walk("", p)
+	walk("", v)
 	return out
 }
 
@@ -58,7 +58,7 @@ func TestScan(t *testing.T) {
 			if _, err := toml.Decode(test.text, &tree); err != nil {
 				t.Fatalf("not TOML: %v", err)
 			}
-			root, _ := scan(test.text)
+			root, _ := scan(&source{}, test.text)
 			got := lines(root)
 			for path, line := range test.want {
 				if got[path] != line {
@@ -75,8 +75,8 @@ func TestScan(t *testing.T) {
 }
 
 func TestScanHeaders(t *testing.T) {
-	_, got := scan("a = '''\n[x]'''\n[[routes]]\n[pools.\"a.b\"] # c\n [ routes . tls ]")
-	want := []header{{[]string{"routes"}, 3, true}, {[]string{"pools", "a.b"}, 4, false}, {[]string{"routes", "tls"}, 5, false}}
+	_, got := scan(&source{}, "a = '''\n[x]'''\n[[routes]]\n[[routes]]\n[pools.\"a.b\"] # c\n [ routes . tls ]")
+	want := []header{{[]string{"routes"}, 4, true}, {[]string{"pools", "a.b"}, 5, false}, {[]string{"routes", "tls"}, 6, false}}
 	same := func(a, b header) bool {
 		return slices.Equal(a.path, b.path) && a.line == b.line && a.array == b.array
 	}
@@ -92,7 +92,7 @@ func FuzzScan(f *testing.F) {
 	f.Add("a.\"b\\u0063\".d = { e = '''\n'''}, # f\n")
 	f.Add("x = [[1,\n2], [\"a]\"]]\n[y]\n[y.z]\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		root, _ := scan(text) // ends, whatever the text
+		root, _ := scan(&source{}, text) // ends, whatever the text
 		var tree map[string]any
 		md, err := toml.Decode(text, &tree)
 		if err != nil {
@@ -101,7 +101,7 @@ func FuzzScan(f *testing.F) {
 		last := strings.Count(text, "\n") + 1
 		compare(t, "", tree, root, last)
 		for _, key := range md.Keys() {
-			if len(key) == 0 || root.keys[key[0]] == nil {
+			if len(key) == 0 || root.at(key[0]) == nil {
 				t.Fatalf("no place for %q", key)
 			}
 		}
@@ -109,7 +109,7 @@ func FuzzScan(f *testing.F) {
 }
 
 // compare fails unless p has the shape of v.
-func compare(t *testing.T, path string, v any, p *place, last int) {
+func compare(t *testing.T, path string, v any, p *value, last int) {
 	if p == nil {
 		t.Fatalf("no place for %s", path)
 	}
@@ -119,11 +119,11 @@ func compare(t *testing.T, path string, v any, p *place, last int) {
 	var items []any
 	switch v := v.(type) {
 	case map[string]any:
-		if len(v) != len(p.order) {
-			t.Fatalf("%s has keys %q, toml has %v", path, p.order, v)
+		if len(v) != len(p.keys()) {
+			t.Fatalf("%s has keys %q, toml has %v", path, p.keys(), v)
 		}
 		for key, v := range v {
-			compare(t, path+"."+key, v, p.keys[key], last)
+			compare(t, path+"."+key, v, p.at(key), last)
 		}
 		return
 	case []map[string]any:
@@ -133,10 +133,10 @@ func compare(t *testing.T, path string, v any, p *place, last int) {
 	case []any:
 		items = v
 	}
-	if len(items) != len(p.items) {
-		t.Fatalf("%s has %d elements, toml has %d", path, len(p.items), len(items))
+	if len(items) != len(p.array) {
+		t.Fatalf("%s has %d elements, toml has %d", path, len(p.array), len(items))
 	}
 	for i, item := range items {
-		compare(t, path+"[]", item, p.items[i], last)
+		compare(t, path+"[]", item, p.array[i], last)
 	}
 }

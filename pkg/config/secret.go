@@ -65,7 +65,7 @@ func (d *decoder) files(t table, key string) []File {
 	for _, v := range t.list(key) {
 		name, ok := v.scalar.(string)
 		if !ok {
-			d.wrongType(v, "an entry of "+key, kindString, fmt.Sprintf(`write %s = ["DIR/*.pem"]`, key))
+			d.wrongType(v, "an entry of "+key, kindString.String(), fmt.Sprintf(`write %s = ["DIR/*.pem"]`, key))
 			continue
 		}
 		if !isGlob(name) {

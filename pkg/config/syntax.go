@@ -18,8 +18,9 @@ func parseFile(src *source, text string) (*value, []header, Problems) {
 	if _, err := toml.Decode(text, &tree); err != nil {
 		return parseHead(src, text), nil, syntaxProblems(src, text, err)
 	}
-	places, headers := scan(text)
-	return join(src, tree, places), headers, nil
+	root, headers := scan(src, text)
+	join(tree, root)
+	return root, headers, nil
 }
 
 // parseHead reads the keys above the first table of a file that is no TOML: include
@@ -39,8 +40,9 @@ func parseHead(src *source, text string) *value {
 	if _, err := toml.Decode(text[:end], &tree); err != nil {
 		return nil
 	}
-	places, _ := scan(text[:end])
-	return join(src, tree, places)
+	root, _ := scan(src, text[:end])
+	join(tree, root)
+	return root
 }
 
 func isTOML(text string) bool {

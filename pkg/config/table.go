@@ -17,6 +17,8 @@ type decoder struct {
 	unread     bool                // such a file there is
 	poolIndex  map[string]int      // index in Config.Pools, by name
 	policyBase TLSPolicy           // what [tls] says of the policy of routes
+	bareTLS    *RouteTLS           // of a route that says nothing of it
+	forTLS     []string            // listeners of that kind: those of every route that names none
 	schema     map[string][]string // what keysOf has said so far: each of many routes asks
 }
 
@@ -53,44 +55,49 @@ type table struct {
 	d     *decoder
 	v     *value   // nil: the table is not there, all keys have their defaults
 	place string   // its name in the schema
+	known []string // the keys of that
 	at    Position // of the table, or of what stands in for it
+}
+
+// absent returns a table of which all keys have their defaults.
+func (d *decoder) absent(place string, at Position) table {
+	return table{d: d, place: place, known: d.keysOf(place), at: at}
 }
 
 // table returns the table in v, of which every key is checked against the schema.
 func (d *decoder) table(v *value, place string, at Position) table {
-	t := table{d: d, place: place, at: at}
+	t := d.absent(place, at)
 	if v == nil {
 		return t
 	}
 	t.at = v.pos()
 	if v.kind != kindTable {
-		d.wrongType(v, place, kindTable, fmt.Sprintf("write it as %s", bracketed(place)))
+		d.wrongType(v, place, kindTable.String(), fmt.Sprintf("write it as %s", bracketed(place)))
 		return t
 	}
 	t.v = v
-	known := d.keysOf(place)
-	for _, key := range v.keys {
-		if !slices.Contains(known, key) {
-			d.problem(v.table[key].pos(), unknownKeyHint(place, key), "unknown key %q", key)
-			d.unread = d.unread || key == "include" || place == rootTable && Nearest(key, known) == "include"
+	for _, key := range v.keys() {
+		if !slices.Contains(t.known, key) {
+			d.problem(v.at(key).pos(), unknownKeyHint(place, key), "unknown key %q", key)
+			d.unread = d.unread || key == "include" || place == rootTable && Nearest(key, t.known) == "include"
 		}
 	}
 	return t
 }
 
-func (d *decoder) wrongType(v *value, key string, want kind, hint string) {
+func (d *decoder) wrongType(v *value, key, want, hint string) {
 	d.problem(v.pos(), hint, "%s is %s, not %s", key, v.kind, want)
 }
 
 // get returns the value of key, or nil.
 func (t table) get(key string) *value {
-	if !slices.Contains(t.d.keysOf(t.place), key) {
+	if !slices.Contains(t.known, key) {
 		panic(fmt.Sprintf("config: table %q has no key %q", t.place, key))
 	}
 	if t.v == nil {
 		return nil
 	}
-	return t.v.table[key]
+	return t.v.at(key)
 }
 
 // pos returns where key stands, or the table where it does not.
@@ -106,9 +113,8 @@ func (t table) missing(key string) bool {
 	if t.get(key) != nil {
 		return false
 	}
-	known := t.d.keysOf(t.place)
-	return t.v == nil || !slices.ContainsFunc(t.v.keys, func(have string) bool {
-		return !slices.Contains(known, have) && Nearest(have, known) == key
+	return t.v == nil || !slices.ContainsFunc(t.v.keys(), func(have string) bool {
+		return !slices.Contains(t.known, have) && Nearest(have, t.known) == key
 	})
 }
 
@@ -125,7 +131,7 @@ func (d *decoder) text(v *value, key string) (string, bool) {
 		if v.kind != kindArray && v.kind != kindTable {
 			hint = fmt.Sprintf("put it in quotes: %s = %q", key, fmt.Sprint(v.scalar))
 		}
-		d.wrongType(v, key, kindString, hint)
+		d.wrongType(v, key, kindString.String(), hint)
 	}
 	return s, ok
 }
@@ -161,7 +167,7 @@ func (t table) bool(key string, byDefault bool) bool {
 	}
 	b, ok := v.scalar.(bool)
 	if !ok {
-		t.d.wrongType(v, key, kindBool, fmt.Sprintf("write %s = true or %s = false, without quotes", key, key))
+		t.d.wrongType(v, key, kindBool.String(), fmt.Sprintf("write %s = true or %s = false, without quotes", key, key))
 		return byDefault
 	}
 	return b
@@ -178,7 +184,7 @@ func (t table) int(key string, byDefault, least, most int) int {
 	}
 	n, ok := v.scalar.(int64)
 	if !ok {
-		t.d.wrongType(v, key, kindInt, fmt.Sprintf("write %s = %d, without quotes", key, max(byDefault, least)))
+		t.d.wrongType(v, key, kindInt.String(), fmt.Sprintf("write %s = %d, without quotes", key, max(byDefault, least)))
 		return byDefault
 	}
 	if n < int64(least) || n > int64(most) {
@@ -259,7 +265,7 @@ func (t table) list(key string) []*value {
 		if s, ok := v.scalar.(string); ok {
 			hint = fmt.Sprintf("put it in brackets: %s = [%q]", key, s)
 		}
-		t.d.wrongType(v, key, kindArray, hint)
+		t.d.wrongType(v, key, kindArray.String(), hint)
 		return nil
 	}
 	return v.array
@@ -273,19 +279,25 @@ type entry struct {
 
 // entries reads a list of strings, each of which may stand in it once.
 func (t table) entries(key string) []entry {
-	var out []entry
+	list := t.list(key)
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]entry, 0, len(list))
 	seen := map[string]bool{}
-	for _, v := range t.list(key) {
+	for _, v := range list {
 		s, ok := v.scalar.(string)
 		if !ok {
-			t.d.wrongType(v, "an entry of "+key, kindString, fmt.Sprintf(`write %s = ["…", "…"]`, key))
+			t.d.wrongType(v, "an entry of "+key, kindString.String(), fmt.Sprintf(`write %s = ["…", "…"]`, key))
 			continue
 		}
 		if seen[s] {
 			t.d.problem(v.pos(), "drop one of them", "%s has %q twice", key, s)
 			continue
 		}
-		seen[s] = true
+		if len(list) > 1 { // of very many routes, most have lists of one
+			seen[s] = true
+		}
 		out = append(out, entry{s, v.pos()})
 	}
 	return out

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,31 +15,93 @@ type source struct {
 	dir  string // absolute; where its relative paths start
 }
 
-// value is one value of a file, with its place. Exactly one of scalar, table and
-// array counts, as kind says.
+// value is one value of a file, with its place. The scanner makes it and knows where
+// it stands; what it is comes from toml, see join. Of scalar, keyed and array the one
+// counts that kind says.
 type value struct {
-	src  *source
-	line int
-	kind kind
-
-	scalar any // string, int64, float64, bool, time.Time
-	table  map[string]*value
-	keys   []string // of table, in order of appearance
-	array  []*value
+	src    *source
+	line   int
+	kind   kind
+	scalar any      // string, int64, float64, bool, time.Time
+	keyed  *keyed   // of a table; nil: it is empty
+	array  []*value // of a list
 }
 
-// kind is the type of a value, in the words problems use.
-type kind string
+// keyed are the keys of a table in order of appearance.
+type keyed struct {
+	keys   []string
+	values []*value
+	index  map[string]*value // of a large one
+}
+
+// indexed is how many keys are rather looked up than looked through.
+const indexed = 8
+
+func (k *keyed) get(key string) *value {
+	if k.index != nil {
+		return k.index[key]
+	}
+	if i := slices.Index(k.keys, key); i >= 0 {
+		return k.values[i]
+	}
+	return nil
+}
+
+// add puts v under key, where nothing is.
+func (k *keyed) add(key string, v *value) {
+	k.keys, k.values = append(k.keys, key), append(k.values, v)
+	switch {
+	case k.index != nil:
+		k.index[key] = v
+	case len(k.keys) > indexed:
+		k.index = make(map[string]*value, 2*len(k.keys))
+		for i, key := range k.keys {
+			k.index[key] = k.values[i]
+		}
+	}
+}
+
+// keys returns those of a table, which the caller leaves as they are.
+func (v *value) keys() []string {
+	if v.keyed == nil {
+		return nil
+	}
+	return v.keyed.keys
+}
+
+// at returns the value of key, or nil.
+func (v *value) at(key string) *value {
+	if v.keyed == nil {
+		return nil
+	}
+	return v.keyed.get(key)
+}
+
+// add puts what under key, where nothing is.
+func (v *value) add(key string, what *value) {
+	if v.keyed == nil {
+		v.keyed = &keyed{}
+	}
+	v.keyed.add(key, what)
+}
+
+// kind is the type of a value.
+type kind uint8
 
 const (
-	kindString kind = "a string"
-	kindInt    kind = "a whole number"
-	kindFloat  kind = "a number with a fraction"
-	kindBool   kind = "true or false"
-	kindTime   kind = "a date"
-	kindTable  kind = "a table"
-	kindArray  kind = "a list"
+	kindString kind = iota + 1
+	kindInt
+	kindFloat
+	kindBool
+	kindTime
+	kindTable
+	kindArray
 )
+
+// String returns the word problems use.
+func (k kind) String() string {
+	return [...]string{"nothing", "a string", "a whole number", "a number with a fraction", "true or false", "a date", "a table", "a list"}[k]
+}
 
 func (v *value) pos() Position { return Position{v.src.name, v.line} }
 
@@ -47,57 +110,53 @@ func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
 }
 
-// join makes one value of what toml decoded and where the scanner found it. Where
-// the scanner has no place, that of the enclosing value serves.
-func join(src *source, v any, p *place) *value {
-	out := &value{src: src, line: p.line}
+// join makes of out, which the scanner found, what toml decoded there. Where the
+// scanner has no place for what toml has, that of out serves.
+func join(v any, out *value) {
 	switch v := v.(type) {
 	case map[string]any:
 		out.kind = kindTable
-		out.table = make(map[string]*value, len(v))
-		for _, key := range p.order {
-			if _, ok := v[key]; ok {
-				out.keys = append(out.keys, key)
-			}
-		}
-		if len(out.keys) < len(v) {
-			for _, key := range slices.Sorted(maps.Keys(v)) {
-				if p.keys[key] == nil {
-					out.keys = append(out.keys, key)
-				}
-			}
-		}
-		for _, key := range out.keys {
-			out.table[key] = join(src, v[key], orElse(p.keys[key], p.line))
-		}
+		joinKeys(v, out)
 	case []map[string]any:
 		out.kind = kindArray
+		out.resize(len(v))
 		for i, item := range v {
-			out.array = append(out.array, join(src, item, p.item(i)))
+			join(item, out.array[i])
 		}
 	case []any:
 		out.kind = kindArray
+		out.resize(len(v))
 		for i, item := range v {
-			out.array = append(out.array, join(src, item, p.item(i)))
+			join(item, out.array[i])
 		}
 	default:
 		out.kind, out.scalar = scalarKind(v), v
 	}
-	return out
 }
 
-func (p *place) item(i int) *place {
-	if i < len(p.items) {
-		return p.items[i]
+// joinKeys is join of a table.
+func joinKeys(v map[string]any, out *value) {
+	found := out.keys()
+	if len(found) != len(v) || slices.ContainsFunc(found, func(key string) bool { _, ok := v[key]; return !ok }) {
+		places := *out
+		out.keyed = nil
+		for _, key := range slices.Concat(found, slices.Sorted(maps.Keys(v))) {
+			if _, ok := v[key]; ok && out.at(key) == nil {
+				out.add(key, cmp.Or(places.at(key), &value{src: out.src, line: out.line}))
+			}
+		}
 	}
-	return &place{line: p.line}
+	for i, key := range out.keys() {
+		join(v[key], out.keyed.values[i])
+	}
 }
 
-func orElse(p *place, line int) *place {
-	if p == nil {
-		return &place{line: line}
+// resize gives a list n elements.
+func (v *value) resize(n int) {
+	v.array = v.array[:min(n, len(v.array))]
+	for len(v.array) < n {
+		v.array = append(v.array, &value{src: v.src, line: v.line})
 	}
-	return p
 }
 
 func scalarKind(v any) kind {
