@@ -129,9 +129,9 @@ func declare(txn *memdb.Txn, c *config.Config, backends []Backend, at time.Time)
 		moved.Listeners = is.Listeners
 		return reflect.DeepEqual(&moved, is)
 	}
-	ch.Listeners = replace(txn, listenerTable, unplaced(c.Listeners, placelessListener), func(l *config.Listener) string { return l.Name }, same)
-	ch.Routes = replace(txn, routeTable, unplaced(c.Routes, placelessRoute), func(r *config.Route) string { return r.Name }, sameRoute)
-	ch.Pools = replace(txn, poolTable, unplaced(c.Pools, placelessPool), func(p *config.Pool) string { return p.Name }, samePool)
+	ch.Listeners = replace(txn, listenerTable, c.Listeners, placelessListener, func(l *config.Listener) string { return l.Name }, same)
+	ch.Routes = replace(txn, routeTable, c.Routes, placelessRoute, func(r *config.Route) string { return r.Name }, sameRoute)
+	ch.Pools = replace(txn, poolTable, c.Pools, placelessPool, func(p *config.Pool) string { return p.Name }, samePool)
 	ch.Backends = setBackends(txn, backends, at)
 	ch.Generation = meta(txn).Generation + 1
 	insert(txn, metaTable, &Meta{Generation: ch.Generation, At: at})
@@ -146,12 +146,7 @@ func (r *Registry) SetBackends(backends []Backend, at time.Time) Difference {
 }
 
 func setBackends(txn *memdb.Txn, backends []Backend, at time.Time) Difference {
-	list := make([]*Backend, len(backends))
-	for i := range backends {
-		b := backends[i]
-		list[i] = &b
-	}
-	d := replace(txn, backendTable, list, func(b *Backend) string { return b.Pool + "/" + b.ID }, same)
+	d := replace(txn, backendTable, backends, func(*Backend) {}, func(b *Backend) string { return b.Pool + "/" + b.ID }, same)
 	keepLeft(txn, at)
 	for _, s := range rows[Status](txn, statusTable) {
 		setStatus(txn, *s)
@@ -171,26 +166,32 @@ func samePool(was, is *config.Pool) bool {
 	return reflect.DeepEqual(&moved, is)
 }
 
-// replace makes list the rows of a table; name is unique in it. What same takes for
-// equal is no change to tell of, and written all the same where it is one.
-func replace[T any](txn *memdb.Txn, table string, list []*T, name func(*T) string, same func(was, is *T) bool) Difference {
+// replace makes list the rows of a table, without what lose takes from them; name is
+// unique in it. What same takes for equal is no change to tell of, and written all the
+// same where it is one. Of very many rows few change: only those are copied.
+func replace[T any](txn *memdb.Txn, table string, list []T, lose func(*T), name func(*T) string, same func(was, is *T) bool) Difference {
 	var d Difference
-	old := map[string]*T{}
+	old := make(map[string]*T, len(list))
 	for _, row := range rows[T](txn, table) {
 		old[name(row)] = row
 	}
-	for _, row := range list {
-		was, ok := old[name(row)]
-		delete(old, name(row))
+	is := new(T)
+	for i := range list {
+		*is = list[i]
+		lose(is)
+		name := name(is)
+		was, ok := old[name]
+		delete(old, name)
 		switch {
 		case !ok:
-			d.Added = append(d.Added, name(row))
-		case reflect.DeepEqual(was, row):
+			d.Added = append(d.Added, name)
+		case reflect.DeepEqual(was, is):
 			continue
-		case !same(was, row):
-			d.Changed = append(d.Changed, name(row))
+		case !same(was, is):
+			d.Changed = append(d.Changed, name)
 		}
-		insert(txn, table, row)
+		insert(txn, table, is)
+		is = new(T) // the other is the table's
 	}
 	for gone, row := range old {
 		d.Removed = append(d.Removed, gone)

@@ -6,16 +6,8 @@ import (
 	"github.com/snicketlb/snicket/pkg/config"
 )
 
-// unplaced returns copies of list that have lost their positions.
-func unplaced[T any](list []T, lose func(*T)) []*T {
-	out := make([]*T, len(list))
-	for i := range list {
-		row := list[i]
-		lose(&row)
-		out[i] = &row
-	}
-	return out
-}
+// What follows takes the positions from a copy of a declaration, and changes nothing that
+// the copy shares with it.
 
 func placelessListener(l *config.Listener) { l.Pos = config.Position{} }
 
