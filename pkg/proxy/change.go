@@ -43,11 +43,13 @@ func (p *Proxy) Prepare(s State) (*Change, error) {
 			r.Active = new(atomic.Int64)
 		}
 	}
-	table, err := NewTable(s.Routes, names)
-	if err != nil {
-		return nil, err
+	if c.live.table = s.Table; s.Table == nil {
+		table, err := NewTable(s.Routes, names)
+		if err != nil {
+			return nil, err
+		}
+		c.live.table = table
 	}
-	c.live.table = table
 	p.mu.Lock()
 	kept := maps.Clone(p.sockets)
 	p.mu.Unlock()

@@ -21,8 +21,10 @@ import (
 type State struct {
 	Listeners []Listener
 	Routes    []*Route
-	Timeouts  Timeouts
-	Limits    Limits
+	// Table is of Routes and Listeners, for a caller that has made it; nil: it is made.
+	Table    *Table
+	Timeouts Timeouts
+	Limits   Limits
 	// ChallengeOpen reports whether any ACME challenge of this process is open. While
 	// one is, clients over a per-IP limit are refused only once their hello shows that
 	// they do not validate one. It must not block. Nil: never.

@@ -21,13 +21,17 @@ type Table struct {
 func NewTable(routes []*Route, listeners []string) (*Table, error) {
 	t := &Table{listeners: make(map[string]*sni.Map[[]*Route], len(listeners))}
 	for _, name := range listeners {
-		hosts := map[string][]*Route{}
-		for _, r := range routes {
+		hosts := make(map[string][]*Route, len(routes))
+		for i, r := range routes {
 			if !slices.Contains(r.Listeners, name) {
 				continue
 			}
 			for _, h := range r.Hosts {
-				hosts[h] = append(hosts[h], r)
+				if of, shared := hosts[h]; shared {
+					hosts[h] = append(of, r)
+				} else {
+					hosts[h] = routes[i : i+1 : i+1] // most hosts have one route
+				}
 			}
 		}
 		m, err := sni.NewMap(maps.All(hosts))

@@ -171,7 +171,8 @@ func build(path string, old *shared, o buildOptions) *plan {
 	for i, l := range c.Listeners {
 		names[i] = l.Name
 	}
-	if _, err := proxy.NewTable(pl.state.Routes, names); err != nil {
+	var err error
+	if pl.state.Table, err = proxy.NewTable(pl.state.Routes, names); err != nil {
 		pl.problem(config.Problem{Pos: config.Position{File: path}, Text: err.Error()})
 	}
 	return pl
@@ -268,6 +269,7 @@ func tlvs(list []config.ProxyTLV) proxy.TLVs {
 func (b *builder) routes() {
 	b.secrets.tickets, b.secrets.ech = b.shared.tickets, b.ech()
 	b.secrets.common = b.secrets.list(b.config.TLS.CertificateEntries, b.config.TLS.Certificates)
+	b.state.Routes = make([]*proxy.Route, 0, len(b.config.Routes))
 	for i := range b.config.Routes {
 		r := &b.config.Routes[i]
 		shared := b.shared.routes[r.Name]
@@ -277,8 +279,9 @@ func (b *builder) routes() {
 			Idle: r.Timeouts.Idle, Fin: r.Timeouts.Fin, Handshake: r.Timeouts.Handshake,
 			Active: shared.active, Counts: shared.counts,
 		}
-		for _, h := range r.Hosts {
-			route.Hosts = append(route.Hosts, h.Pattern)
+		route.Hosts = make([]string, len(r.Hosts))
+		for i, h := range r.Hosts {
+			route.Hosts[i] = h.Pattern
 		}
 		if r.Mode == config.Terminate {
 			route.TLS = b.secrets.terminator(r, b.config.TLS.Incomplete)

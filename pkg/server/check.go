@@ -77,11 +77,7 @@ func Explain(path string, q Query) (Explained, error) {
 	for _, l := range pl.state.Listeners {
 		names = append(names, l.Name)
 	}
-	table, err := proxy.NewTable(pl.state.Routes, names)
-	if err != nil {
-		return Explained{}, err
-	}
-	return explain(table, names, pl.state.Routes, q)
+	return explain(pl.state.Table, names, pl.state.Routes, q)
 }
 
 // explain answers by a table of routes on the listeners of these names.

@@ -3,9 +3,9 @@ package server
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/snicketlb/snicket/health"
@@ -73,8 +73,9 @@ func (s *Server) warnAgainLocked(v *registry.View) {
 			s.log.LogAttrs(context.Background(), slog.LevelWarn, "backend certificate", attrs...)
 		}
 	}
-	warnOfBackends(v, time.Now(), warn)
-	warnOfCoalescing(v, s.covered, warn)
+	routes := v.Routes()
+	warnOfBackends(v, routes, time.Now(), warn)
+	warnOfCoalescing(v, routes, s.covered, warn)
 	s.watched.said = said
 }
 
@@ -85,11 +86,14 @@ func (s *Server) sayChanged(status *registry.Status, former registry.Certificate
 }
 
 // warnOfBackends warns of each certificate by itself.
-func warnOfBackends(v *registry.View, now time.Time, warn func(key string, attrs ...slog.Attr)) {
-	routes := map[string][]string{} // by pool
-	for _, r := range v.Routes() {
-		routes[r.Pool] = append(routes[r.Pool], r.Name)
-	}
+func warnOfBackends(v *registry.View, routes []*config.Route, now time.Time, warn func(key string, attrs ...slog.Attr)) {
+	leading := sync.OnceValue(func() map[string][]string { // names of routes by pool, for the few that are warned of
+		names := map[string][]string{}
+		for _, r := range routes {
+			names[r.Pool] = append(names[r.Pool], r.Name)
+		}
+		return names
+	})
 	for _, pool := range v.Pools() {
 		asked := askedFor(pool)
 		for _, b := range v.Backends(pool.Name) {
@@ -100,7 +104,7 @@ func warnOfBackends(v *registry.View, now time.Time, warn func(key string, attrs
 			for _, why := range c.Warnings(now, certificateNotice, asked) {
 				warn(targetID(pool.Name, b.ID)+" "+c.Fingerprint+" "+withoutCount(why),
 					slog.String("pool", pool.Name), slog.String("backend", b.ID),
-					slog.String("routes", strings.Join(routes[pool.Name], " ")), slog.String("why", why))
+					slog.String("routes", strings.Join(leading()[pool.Name], " ")), slog.String("why", why))
 			}
 		}
 	}
@@ -131,34 +135,44 @@ func withoutCount(why string) string {
 
 // warnOfCoalescing warns of certificates of passthrough backends that cover a host
 // which goes to another pool, listener by listener.
-func warnOfCoalescing(v *registry.View, covered map[string][]string, warn func(key string, attrs ...slog.Attr)) {
+func warnOfCoalescing(v *registry.View, routes []*config.Route, covered map[string][]string, warn func(key string, attrs ...slog.Attr)) {
 	for _, l := range v.Listeners() {
 		names := map[string][]string{}
-		for _, r := range v.Routes() {
-			if !slices.Contains(r.Listeners, l.Name) || r.Mode != config.Passthrough || names[r.Pool] != nil ||
+		looked := map[string]bool{} // pools: of a million routes, many go to one
+		for _, r := range routes {
+			if looked[r.Pool] || r.Mode != config.Passthrough || !slices.Contains(r.Listeners, l.Name) ||
 				len(r.ALPN) > 0 && !slices.Contains(r.ALPN, "h2") {
 				continue
 			}
-			for _, b := range v.Backends(r.Pool) {
-				if c, ok := v.Status(r.Pool, b.ID).Certificate.Unpack(); ok {
-					names[r.Pool] = append(names[r.Pool], c.Names...)
-				}
+			looked[r.Pool] = true
+			if of := namesShown(v, r.Pool, covered); len(of) > 0 {
+				names[r.Pool] = of
 			}
-			names[r.Pool] = append(names[r.Pool], covered[r.Pool]...)
 		}
-		if !slices.ContainsFunc(slices.Collect(maps.Values(names)), func(of []string) bool { return len(of) > 0 }) {
-			continue // a table may hold a million hosts
+		if len(names) == 0 {
+			continue
 		}
-		for _, o := range health.Coalescing(names, hostsOf(v, l.Name)) {
+		for _, o := range health.Coalescing(names, hostsOf(routes, l.Name)) {
 			warn(l.Name+" "+o.String(), slog.String("listener", l.Name), slog.String("pool", o.Pool), slog.String("why", o.String()))
 		}
 	}
 }
 
+// namesShown are those in the certificates that the backends of a pool show.
+func namesShown(v *registry.View, pool string, covered map[string][]string) []string {
+	var names []string
+	for _, b := range v.Backends(pool) {
+		if c, ok := v.Status(pool, b.ID).Certificate.Unpack(); ok {
+			names = append(names, c.Names...)
+		}
+	}
+	return append(names, covered[pool]...)
+}
+
 // hostsOf are the hosts that a listener routes to a pool.
-func hostsOf(v *registry.View, listener string) []health.HostPool {
+func hostsOf(routes []*config.Route, listener string) []health.HostPool {
 	var hosts []health.HostPool
-	for _, r := range v.Routes() {
+	for _, r := range routes {
 		if !slices.Contains(r.Listeners, listener) || r.Mode == config.Reject {
 			continue
 		}
