@@ -43,6 +43,7 @@ func printCertificates(c *cli.Context, list []admin.Certificate, faults []admin.
 		}
 	}
 	g := newGrid(c, "NAMES", "EXPIRES", "LEFT", "KEY", "FROM", "ROUTES", "NOTE")
+	g.spare = []string{"KEY", "EXPIRES", "ROUTES"}
 	held := map[string]bool{}
 	for i := range list {
 		v := &list[i]
@@ -61,7 +62,7 @@ func printCertificates(c *cli.Context, list []admin.Certificate, faults []admin.
 			g.row("", "", "", "", f.File, "", untaken[f.File])
 		}
 	}
-	return g.w.Flush()
+	return g.flush()
 }
 
 // leftText is the time that a certificate has left.

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -60,12 +59,12 @@ func probe(c *cli.Context, path string) error {
 	if err != nil {
 		return configError(c, path, err)
 	}
-	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	g := newList(c.App.Writer)
 	probed, down, failed := 0, 0, 0
 	for _, v := range verdicts {
 		if v.Source != "" {
 			failed++
-			fmt.Fprintf(w, "%s\tdiscovery failed\t%s: %v\n", v.Pool, v.Source, v.Err)
+			g.row(v.Pool, "discovery failed", fmt.Sprintf("%s: %v", v.Source, v.Err))
 			continue
 		}
 		state, why := "ready", "after "+v.Took.Round(100*time.Microsecond).String()
@@ -91,9 +90,9 @@ func probe(c *cli.Context, path string) error {
 		if v.Address != "" && !strings.HasSuffix(name, v.Address) {
 			name += " (" + v.Address + ")"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", name, state, why)
+		g.row(name, state, why)
 	}
-	if err := w.Flush(); err != nil {
+	if err := g.flush(); err != nil {
 		return err
 	}
 	const hint = "each line above says why, in the words of the probe"
@@ -181,7 +180,7 @@ func printExplanation(c *cli.Context, q server.Query, e *admin.Explanation) erro
 	if name == "" {
 		name = "a hello without a name"
 	}
-	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	w := c.App.Writer
 	if e.Pattern == "" {
 		fmt.Fprintf(w, "%s matches no host on listener %s\n", name, e.Listener)
 		fmt.Fprintf(w, "  looked at the routes there: %s\n", list(e.Looked))
@@ -191,14 +190,16 @@ func printExplanation(c *cli.Context, q server.Query, e *admin.Explanation) erro
 	} else {
 		fmt.Fprintf(w, "%s matches %q on listener %s\n", name, e.Pattern, e.Listener)
 	}
+	g := newList(w)
+	g.indent = "  "
 	for _, v := range e.Verdicts {
 		sign := "lost"
 		if v.Won {
 			sign = "won"
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\n", sign, v.Route, v.Why)
+		g.row(sign, v.Route, v.Why)
 	}
-	if err := w.Flush(); err != nil {
+	if err := g.flush(); err != nil {
 		return err
 	}
 	if e.Outcome != proxy.OK.String() {

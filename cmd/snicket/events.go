@@ -23,11 +23,12 @@ func refusedCommand() *cli.Command {
 
 func printRefused(c *cli.Context, list []admin.Refusal) error {
 	g := newGrid(c, "TIME", "CLIENT", "LISTENER", "SNI", "OUTCOME", "JA4", "ERROR")
+	g.spare = []string{"JA4", "LISTENER"}
 	for i := range list {
 		r := &list[i]
 		g.row(r.Time.Local().Format(time.DateTime), r.Client, r.Listener, printable(r.SNI), r.Outcome, r.JA4, sentence(r.Error))
 	}
-	return g.w.Flush()
+	return g.flush()
 }
 
 func eventsCommand() *cli.Command {

@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -189,14 +188,8 @@ func (p *helloPrinter) print(client string, h *sni.Hello) error {
 		fmt.Fprintln(p.w)
 	}
 	p.printed++
-	w := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
-	row := func(key string, values ...string) {
-		text := strings.Join(values, ", ")
-		if text == "" {
-			text = "-"
-		}
-		fmt.Fprintf(w, "%s\t%s\n", key, text)
-	}
+	g := newList(p.w)
+	row := func(key string, values ...string) { g.row(key, strings.Join(values, ", ")) }
 	if client != "" {
 		row("client", client)
 	}
@@ -218,5 +211,5 @@ func (p *helloPrinter) print(client string, h *sni.Hello) error {
 	row("ech", ech)
 	row("ja4", t.JA4)
 	row("bytes", fmt.Sprint(t.Bytes))
-	return w.Flush()
+	return g.flush()
 }

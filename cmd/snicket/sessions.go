@@ -71,6 +71,7 @@ func unknownFilter(ctx context.Context, balancer *client.Client, route, pool, ba
 
 func printSessions(c *cli.Context, found admin.Sessions) error {
 	g := newGrid(c, "SESSION", "CLIENT", "SNI", "ROUTE", "BACKEND", "PHASE", "AGE", "IDLE", "IN", "OUT")
+	g.spare = []string{"PHASE", "ROUTE", "IN", "AGE", "OUT", "SNI"}
 	for i := range found.Sessions {
 		s := &found.Sessions[i]
 		backend := ""
@@ -81,7 +82,7 @@ func printSessions(c *cli.Context, found admin.Sessions) error {
 			lasting(time.Duration(s.AgeMS)*time.Millisecond), lasting(time.Duration(s.IdleMS)*time.Millisecond),
 			bytesText(s.BytesIn), bytesText(s.BytesOut))
 	}
-	if err := g.w.Flush(); err != nil {
+	if err := g.flush(); err != nil {
 		return err
 	}
 	if left := found.Matched - len(found.Sessions); left > 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,11 +45,12 @@ func printStatus(c *cli.Context, s admin.Status) error {
 	for _, l := range s.Listeners {
 		g.row(l.Name, l.Address, strconv.Itoa(l.Sessions))
 	}
-	if err := g.w.Flush(); err != nil {
+	if err := g.flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(out)
 	g = newGrid(c, "POOL", "READY", "DOWN", "DRAINING", "EJECTED", "SESSIONS", "QUEUE", "NOTE")
+	g.spare = []string{"QUEUE", "EJECTED"}
 	for _, p := range s.Pools {
 		note := ""
 		if p.Panic {
@@ -57,7 +59,7 @@ func printStatus(c *cli.Context, s admin.Status) error {
 		g.row(p.Name, fmt.Sprintf("%d of %d", p.Ready, p.Backends), strconv.Itoa(p.Down), strconv.Itoa(p.Draining),
 			strconv.Itoa(p.Ejected), strconv.Itoa(p.Sessions), strconv.Itoa(p.Queue), note)
 	}
-	return g.w.Flush()
+	return g.flush()
 }
 
 // mostText is how many sessions there may be, and why not more.
@@ -95,16 +97,21 @@ func backendsCommand() *cli.Command {
 }
 
 func printBackends(c *cli.Context, list []admin.Backend) error {
-	g := newGrid(c, "BACKEND", "STATE", "FOR", "SESSIONS", "TOTAL", "WEIGHT", "WHY")
+	headings := []string{"BACKEND", "ADDRESS", "STATE", "FOR", "SESSIONS", "TOTAL", "WEIGHT", "WHY"}
+	if !slices.ContainsFunc(list, func(b admin.Backend) bool { return b.Address != "" && b.Address != b.Name }) {
+		headings = slices.Delete(headings, 1, 2) // their names say it
+	}
+	g := newGrid(c, headings...)
+	g.spare = []string{"TOTAL", "ADDRESS", "WEIGHT", "FOR"}
 	for i := range list {
 		b := &list[i]
-		name := b.Pool + "/" + b.Name
-		if b.Address != "" && !strings.HasSuffix(b.Name, b.Address) {
-			name += " (" + b.Address + ")"
+		cells := []string{backendName(b), b.Address, b.State, since(b.Since), strconv.Itoa(b.Sessions), strconv.FormatUint(b.Total, 10), weightText(b), whyText(b)}
+		if len(headings) < len(cells) {
+			cells = slices.Delete(cells, 1, 2)
 		}
-		g.row(name, b.State, since(b.Since), strconv.Itoa(b.Sessions), strconv.FormatUint(b.Total, 10), weightText(b), whyText(b))
+		g.row(cells...)
 	}
-	return g.w.Flush()
+	return g.flush()
 }
 
 // weightText is a backend's weight, with its agent's share where that is not all.
@@ -147,6 +154,7 @@ func routesCommand() *cli.Command {
 
 func printRoutes(c *cli.Context, list []admin.Route) error {
 	g := newGrid(c, "ROUTE", "MODE", "POOL", "SESSIONS", "OK", "OTHERS", "IN", "OUT", "HOSTS")
+	g.spare = []string{"IN", "OUT", "MODE", "POOL"}
 	for i := range list {
 		r := &list[i]
 		ok, others, in, out := "", "", "", ""
@@ -156,5 +164,5 @@ func printRoutes(c *cli.Context, list []admin.Route) error {
 		}
 		g.row(r.Name, r.Mode, r.Pool, strconv.Itoa(r.Sessions), ok, others, in, out, few(r.Hosts))
 	}
-	return g.w.Flush()
+	return g.flush()
 }

@@ -397,11 +397,11 @@ func (t *top) foot() string {
 	case t.helping:
 		return styled(faint, "any key goes back")
 	}
-	keys := "1 2 3 lists  arrows choose  s sorts  / filters  "
+	keys := "1 2 3 lists  arrows choose  s sorts  / filters "
 	if t.page == pageBackends {
-		keys += "d drains  r readies  "
+		keys += " d drains  r readies "
 	}
-	return styled(faint, keys+"? help  q quits")
+	return styled(faint, keys+" ? help  q quits")
 }
 
 func topHelp() []string {
