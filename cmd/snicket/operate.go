@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -148,6 +149,9 @@ func explainRefusal(c *cli.Context, err error) error {
 	if refused, ok := errors.AsType[*admin.Error](err); ok {
 		for _, p := range refused.Problems {
 			fmt.Fprintln(c.App.ErrWriter, p)
+		}
+		if refused.Status == http.StatusBadRequest { // so was the command line
+			err = &usageError{err}
 		}
 		if refused.Hint == "" {
 			return err

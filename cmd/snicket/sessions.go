@@ -27,7 +27,10 @@ func sessionsCommand() *cli.Command {
 		},
 	}, func(ctx context.Context, c *cli.Context, balancer *client.Client) (admin.Sessions, error) {
 		if !slices.Contains(admin.SessionOrders(), c.String("sort")) {
-			return admin.Sessions{}, usageHint("write one of "+strings.Join(admin.SessionOrders(), ", "), "--sort %q", c.String("sort"))
+			return admin.Sessions{}, usageHint("write one of "+strings.Join(admin.SessionOrders(), ", "), "--sort %q: no such order", c.String("sort"))
+		}
+		if c.Int("limit") < 1 {
+			return admin.Sessions{}, usageHint("write a number from 1", "--limit %d", c.Int("limit"))
 		}
 		pool, backend, _ := strings.Cut(c.String("backend"), "/")
 		found, err := balancer.Sessions(ctx, client.SessionOptions{
@@ -50,21 +53,33 @@ func unknownFilter(ctx context.Context, balancer *client.Client, route, pool, ba
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(routes, func(r admin.Route) bool { return r.Name == route }) {
-			return &hinted{fmt.Errorf("no route %q", route), "snicket routes lists them"}
+		names := make([]string, len(routes))
+		for i := range routes {
+			names[i] = routes[i].Name
+		}
+		if !slices.Contains(names, route) {
+			return &hinted{fmt.Errorf("no route %q", route), meantOr(route, names, "snicket routes lists them")}
 		}
 	}
 	if pool == "" {
 		return nil
 	}
-	backends, err := balancer.Backends(ctx, pool)
-	switch {
-	case err != nil:
+	all, err := balancer.Backends(ctx, "")
+	if err != nil {
 		return err
-	case len(backends) == 0:
-		return &hinted{fmt.Errorf("no backend in a pool %q", pool), "snicket status lists the pools"}
-	case backend != "" && !slices.ContainsFunc(backends, func(b admin.Backend) bool { return b.Name == backend }):
-		return &hinted{fmt.Errorf("pool %s has no backend %q", pool, backend), "snicket backends " + pool + " lists them"}
+	}
+	var pools, names []string
+	for i := range all {
+		pools = append(pools, all[i].Pool)
+		if all[i].Pool == pool {
+			names = append(names, all[i].Name)
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return &hinted{fmt.Errorf("no backend in a pool %q", pool), meantOr(pool, slices.Compact(pools), "snicket status lists the pools")}
+	case backend != "" && !slices.Contains(names, backend):
+		return &hinted{fmt.Errorf("pool %s has no backend %q", pool, backend), meantOr(backend, names, "snicket backends "+pool+" lists them")}
 	}
 	return nil
 }

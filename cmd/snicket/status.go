@@ -90,7 +90,7 @@ func backendsCommand() *cli.Command {
 		pool := c.Args().First()
 		list, err := balancer.Backends(ctx, pool)
 		if err == nil && len(list) == 0 && pool != "" {
-			err = &hinted{fmt.Errorf("no backend in a pool %q", pool), "snicket status lists the pools"}
+			err = unknownFilter(ctx, balancer, "", pool, "")
 		}
 		return list, err
 	}, printBackends)

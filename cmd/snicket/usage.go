@@ -102,6 +102,14 @@ func meant(word string, names []string) []string {
 	return likely[:min(most, len(likely))]
 }
 
+// meantOr asks for the names that somebody who wrote word may have meant, or else is hint.
+func meantOr(word string, names []string, hint string) string {
+	if likely := meant(word, names); len(likely) > 0 {
+		return "did you mean " + strings.Join(likely, ", or ") + "?"
+	}
+	return hint
+}
+
 // familiar says what does here what other programs call word.
 func familiar(word string) string {
 	names := map[string]string{

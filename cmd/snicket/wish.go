@@ -97,8 +97,9 @@ func weightCommand() *cli.Command {
 		if text == "default" {
 			return balancer.ResetWeight(ctx, pool, name)
 		}
+		const most = 256 // as in the configuration
 		n, err := strconv.Atoi(text)
-		if err != nil {
+		if err != nil || n < 0 || n > most {
 			return b, usageHint("write a number from 0 to 256, or default for the one of the file", "weight: %q is no weight", text)
 		}
 		return balancer.SetWeight(ctx, pool, name, n)
