@@ -92,8 +92,8 @@ func TestDashboard(t *testing.T) {
 
 	w := watchDashboard(t, "http://"+dashboard+"/")
 	w.step("loaded")
-	one.Close()
-	match, _ := b.WaitLineAfter(0, `time=(\S+) .*msg="backend down" pool=web backend=b1`)
+	two.Close()
+	match, _ := b.WaitLineAfter(0, `time=(\S+) .*msg="backend down" pool=web backend=b2`)
 	w.proceed()
 	logged, err := time.Parse(time.RFC3339, match[1])
 	if err != nil {
@@ -126,6 +126,11 @@ func TestDashboard(t *testing.T) {
 	for i := range 1000 {
 		fmt.Fprintf(&routes, "[[routes]]\nname = \"route-%d\"\nhosts = [\"r%d.test\"]\npool = \"web\"\n", i, i)
 	}
+	routes.WriteString("[[routes]]\nname = \"fleet\"\nhosts = [\"fleet.test\"]\npool = \"fleet\"\n[pools.fleet]\nbackends = [")
+	for i := range 40 {
+		fmt.Fprintf(&routes, "\"127.9.0.%d:443\", ", 1+i)
+	}
+	routes.WriteString("]\n[pools.fleet.health]\nenabled = false\n")
 	lab.WriteFile(t, b.file, []byte(preamble+routes.String()+pool))
 	again.Signal(syscall.SIGHUP)
 	again.WaitLine(`\bmsg="reload done"`)

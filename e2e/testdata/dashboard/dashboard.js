@@ -79,8 +79,12 @@ async function main() {
       o.disconnect();
     }).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });
   });
+  const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.closest("[data-key]")?.dataset.key);
+  await page.locator("[data-key=b2] summary").focus();
   await step("loaded");
   await has(".backend[data-state=down]", "connection refused");
+  assert.equal(await page.locator(".backend").first().getAttribute("data-key"), "b2", "what is in trouble comes first");
+  assert.equal(await focused(), "b2", "the focus moves with its backend");
   await step("down", await page.evaluate(() => window.downAt));
   assert.match(await page.title(), /^1 down/);
   await has("#events tbody", "backend down");
@@ -93,7 +97,6 @@ async function main() {
   await page.keyboard.press("Enter");
   await has(".backend[data-state=down] .history", "down: connect: connection refused");
   await has(".backend[data-state=down] .facts", "Failed dials");
-  const focused = () => page.evaluate(() => document.activeElement.id);
   await page.keyboard.press("/");
   assert.equal(await focused(), "filter");
   await page.keyboard.type("SHOP");
@@ -146,13 +149,20 @@ async function main() {
   await has("#state", "ready");
   assert.equal(await page.evaluate(() => document.body.className), "");
 
-  // A thousand routes are shown by pages.
+  // A thousand routes are shown by pages, and many backends that are well by marks, until all are wanted.
   await step("many");
-  await has("#routes .sum", "1,000 routes");
+  await has("#routes .sum", "1,001 routes");
+  const fleet = page.locator("[data-key=fleet]");
+  assert.equal(await fleet.locator(".backend").count(), 0);
+  assert.equal(await fleet.locator(".marks i.ready").count(), 40);
+  assert.match(await fleet.locator(".marks").getAttribute("aria-label"), /40 ready/);
+  await fleet.locator("button").click();
+  await fleet.locator(".backend").nth(39).waitFor();
+  assert.equal(await fleet.locator(".marks").isVisible(), false);
   assert.equal(await page.locator("#routes tbody tr").count(), 20);
   await page.keyboard.press("2");
   await page.keyboard.press("n");
-  await has("#routes .pager", "2 of 50");
+  await has("#routes .pager", "2 of 51");
   await page.fill("#filter", "route-777");
   await has("#routes tbody tr", "route-777");
   assert.equal(await page.locator("#routes tbody tr").count(), 1);

@@ -1,12 +1,14 @@
 // The board of backends: a card for each pool, a row for each backend, with its state,
-// its history and why.
+// its history and why. Where there are many, those that are well are a mark each.
 
 import { attr, el, keyed, rows, say } from "./dom.js";
 import { HISTORY } from "./model.js";
 import { clean, clock, count, lasting, plural } from "./text.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const FEW = 8; // backends of a pool that are shown at first
+const FEW = 8; // backends of a pool that have rows at first
+const MANY = 24; // backends on the board, above which only those in trouble have
+const MARKS = 240; // of a pool at most
 const ORDER = { down: 0, ejected: 1, draining: 2, ready: 3 };
 const STRIP = 200; // units of a strip's width
 
@@ -33,16 +35,18 @@ export class Board {
     for (const p of list) p.backends.sort((a, b) => ORDER[a.state] - ORDER[b.state] || (a.name < b.name ? -1 : 1));
     list.sort((a, b) => worst(a) - worst(b) || (a.name < b.name ? -1 : 1));
     say(this.#section.querySelector(".sum"), summary(model));
-    const transitions = model.transitions();
+    const transitions = model.transitions(), many = list.reduce((n, p) => n + p.backends.length, 0) > MANY;
     keyed(this.#section.querySelector(".board"), this.#pager.of(list), (p) => p.name, () => this.#makePool(), (e, p) => {
-      this.#fillPool(e, p, model, transitions);
+      this.#fillPool(e, p, model, transitions, many);
     });
   }
 
   #makePool() {
-    const e = el("article", "pool", el("header", "", el("h3"), el("p")), el("div", "rows"), el("button", "quiet more"));
-    e.lastChild.type = "button";
-    e.lastChild.addEventListener("click", () => {
+    const marks = el("div", "marks"), more = el("button", "quiet more");
+    const e = el("article", "pool", el("header", "", el("h3"), el("p")), el("div", "rows"), el("footer", "", marks, more));
+    marks.setAttribute("role", "img");
+    more.type = "button";
+    more.addEventListener("click", () => {
       const name = e.dataset.key;
       if (!this.#all.delete(name)) this.#all.add(name);
       this.#changed();
@@ -50,21 +54,35 @@ export class Board {
     return e;
   }
 
-  #fillPool(e, { name, backends, pool }, model, transitions) {
+  #fillPool(e, { name, backends, pool }, model, transitions, many) {
     const all = this.#all.has(name);
+    const listed = all ? backends : backends.filter((b) => !many || b.state !== "ready").slice(0, FEW);
     say(e.querySelector("h3"), clean(name));
     const notes = pool ? [`${pool.ready} of ${pool.backends} ready`, plural(pool.sessions, "session")] : [];
     if (pool?.queue) notes.push(`${count(pool.queue)} wait`);
     if (pool?.panic) notes.push("in panic: all are tried");
     say(e.querySelector("p"), notes.join(" · "));
-    keyed(e.querySelector(".rows"), all ? backends : backends.slice(0, FEW), (b) => b.name, makeBackend, (row, b) => {
+    keyed(e.querySelector(".rows"), listed, (b) => b.name, makeBackend, (row, b) => {
       fillBackend(row, b, model, transitions.get(b.pool + "/" + b.name));
     });
-    const more = e.lastChild;
-    more.hidden = backends.length <= FEW;
-    say(more, all ? "Show fewer" : `Show all ${backends.length}`);
+    fillMarks(e.querySelector(".marks"), many ? backends.slice(listed.length) : []);
+    const more = e.querySelector(".more");
+    e.lastChild.hidden = !all && listed.length === backends.length;
+    say(more, all ? "Show fewer" : `Show all ${count(backends.length)}`);
     attr(more, "aria-expanded", all);
   }
+}
+
+// fillMarks shows backends that have no row; those in trouble come first.
+function fillMarks(e, backends) {
+  e.hidden = backends.length === 0;
+  rows(e, backends.slice(0, MARKS), () => el("i"), (mark, b) => {
+    attr(mark, "class", b.state);
+    attr(mark, "title", `${clean(b.name)}: ${b.state}, ${plural(b.sessions, "session")}`);
+  });
+  const n = {};
+  for (const b of backends) n[b.state] = (n[b.state] ?? 0) + 1;
+  attr(e, "aria-label", "without a row: " + Object.entries(n).map(([state, k]) => `${count(k)} ${state}`).join(", "));
 }
 
 const worst = (p) => ORDER[p.backends[0].state];
@@ -83,21 +101,23 @@ function makeBackend() {
   strip.setAttribute("class", "strip");
   strip.setAttribute("role", "img");
   return el("details", "backend",
-    el("summary", "", el("span", "dot"), el("span", "name foreign"), el("span", "state"), strip, el("span", "count"), el("span", "why foreign")),
+    el("summary", "", el("span", "dot"), el("span", "name foreign"), strip, el("span", "count"),
+      el("span", "note", el("span", "state"), el("span", "why foreign"))),
     el("dl", "facts"), el("ol", "history"));
 }
 
 function fillBackend(e, b, model, transitions) {
-  const [, name, state, strip, sessions, why] = e.firstChild.children;
+  const [, name, strip, sessions, note] = e.firstChild.children, [state, why] = note.children;
   attr(e, "data-state", b.state);
   say(name, clean(b.name));
-  const since = b.since ? " " + lasting(model.time - Date.parse(b.since)) : "";
+  attr(name, "title", clean(b.name));
+  const since = b.since ? " for " + lasting(model.time - Date.parse(b.since)) : "";
   say(state, b.state + (b.state === "ready" ? "" : since));
   say(sessions, count(b.sessions));
   attr(sessions, "aria-label", plural(b.sessions, "session"));
   attr(sessions, "title", plural(b.sessions, "session"));
   say(why, clean(b.why));
-  why.hidden = b.why === "";
+  attr(note, "class", b.state === "ready" && b.why === "" ? "note unseen" : "note"); // the dot says it
   fillStrip(strip, model.history(b, transitions), model.time);
   if (!e.open) return;
   const facts = [

@@ -26,8 +26,10 @@ export function rows(parent, things, make, fill) {
   things.forEach((thing, i) => fill(parent.children[i], thing));
 }
 
-// keyed is rows with one child for each key, which moves with its thing.
+// keyed is rows with one child for each key, which moves with its thing, and so does the
+// focus.
 export function keyed(parent, things, key, make, fill) {
+  const focus = parent.contains(document.activeElement) ? document.activeElement : null;
   const there = new Map([...parent.children].map((e) => [e.dataset.key, e]));
   things.forEach((thing, i) => {
     const k = key(thing);
@@ -41,6 +43,7 @@ export function keyed(parent, things, key, make, fill) {
     fill(e, thing);
   });
   for (const e of there.values()) e.remove();
+  if (focus?.isConnected && document.activeElement !== focus) focus.focus({ preventScroll: true });
 }
 
 // Pager shows a list by pages, and has its buttons in a nav.

@@ -192,7 +192,7 @@ export class View {
   #showEvents(match) {
     const section = byId("events"), { events } = this.#model;
     const list = events.filter((e) => match(e.message, ...e.attrs.map((a) => a.value))).reverse();
-    const make = () => el("tr", "", cell("time", ""), cell("", "What"), cell("details foreign", "Details"));
+    const make = () => el("tr", "", cell("time", ""), cell("", ""), cell("details foreign", "Details"));
     rows(section.querySelector("tbody"), this.#pagers.events.of(list), make, (e, event) => {
       const [at, what, details] = e.children;
       attr(e, "data-level", event.level);
