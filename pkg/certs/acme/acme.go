@@ -27,9 +27,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,7 +71,9 @@ type Options struct {
 	// minutes. They are renewed at the latest when five times that is left.
 	CheckEvery time.Duration
 
-	orders int // hosts tried at a time; 0: the constant
+	// Instead of the constants of the same names, if not 0.
+	orders int
+	reads  time.Duration
 }
 
 // Manager keeps the certificates of some names. It is safe for concurrent use.
@@ -173,21 +173,10 @@ func (m *Manager) template(log *zap.Logger) certmagic.ACMEIssuer {
 	return t
 }
 
-// Preload hands out what the storage has for names, beside what is handed out already,
-// and asks nobody for more: that is left to Manage, which is to follow. So names can be
-// served from the first moment, and validated by then.
-func (m *Manager) Preload(names []string) {
-	m.deliver.Lock()
-	defer m.deliver.Unlock()
-	if m.add(names) {
-		m.hand()
-	}
-}
-
 // Manage makes names, host names in lower case, those that are managed: ones that were
 // before go on as they are, and ones that are missing are forgotten, but stay in the
-// storage. What the storage has for new ones is delivered before Manage returns; it
-// waits for no one else.
+// storage. What the storage has for new ones is delivered before Manage returns, as
+// Preload does; it waits for no one else.
 func (m *Manager) Manage(names []string) {
 	m.deliver.Lock()
 	defer m.deliver.Unlock()
@@ -222,46 +211,11 @@ func (m *Manager) Manage(names []string) {
 	}
 }
 
-// add adds those of names that are new, with what the storage has for them, and reports
-// whether there were any. The caller holds deliver.
-func (m *Manager) add(names []string) bool {
-	added := map[string]*name{}
-	for _, host := range names {
-		if !m.manages(host) && added[host] == nil {
-			added[host] = &name{cert: m.stored(host)}
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	maps.Copy(m.names, added)
-	return len(added) > 0
-}
-
 // drop gives up what is under way for a name.
 func (n *name) drop() {
 	if n.forget != nil {
 		n.forget()
 	}
-}
-
-func (m *Manager) manages(host string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.names[host] != nil
-}
-
-// stored is what the storage has for a name, or what was handed out before; it reads
-// files and nothing else, so that a name can be served at once after a restart.
-func (m *Manager) stored(host string) *certs.Certificate {
-	if c := m.storage.certificate(m.issuer, host); c != nil {
-		return c
-	}
-	for _, c := range m.o.Former {
-		if slices.Contains(c.Names, host) {
-			return c
-		}
-	}
-	return nil
 }
 
 // tend sees to it that a name has a certificate in the cache, whose maintenance renews
@@ -351,8 +305,8 @@ func (m *Manager) renew(ctx context.Context) {
 }
 
 // Close gives up what is under way and returns once everything that the Manager has
-// started has ended. An authority that does not answer is waited for no longer than
-// five seconds; what waits for it ends by itself, soon after.
+// started has ended. An authority or a storage that does not answer is waited for no
+// longer than five seconds; what waits for it ends by itself, once it does.
 //
 // Two things of certmagic's are the process's and stay: one goroutine for each pair of
 // directory and e-mail address, which paces orders, and for as long as the authority
@@ -370,11 +324,11 @@ func (m *Manager) Close() {
 	}
 	stop()
 	idle := m.storage.close()
-	m.cache.Stop()
 	m.decoy.Close()
 	ended := make(chan struct{})
-	go func() { // waited for below, unless an authority does not answer
+	go func() { // waited for below, unless an authority or the storage does not answer
 		defer close(ended)
+		m.cache.Stop()
 		m.workers.Wait()
 		<-idle
 	}()
