@@ -25,12 +25,21 @@ type Loader struct {
 	authorities map[[sha256.Size]byte]*x509.Certificate
 }
 
-// NewLoader makes a Loader that reads files by read; nil for [os.ReadFile].
+// NewLoader makes a Loader that reads files by read; nil for one that reads
+// regular files alone, as opening a pipe would wait for its writer.
 func NewLoader(read func(name string) ([]byte, error)) *Loader {
 	if read == nil {
-		read = os.ReadFile
+		read = readFile
 	}
 	return &Loader{read: read, authorities: map[[sha256.Size]byte]*x509.Certificate{}}
+}
+
+// readFile is os.ReadFile for what is a file.
+func readFile(name string) ([]byte, error) {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
+	}
+	return os.ReadFile(name)
 }
 
 // Load is [Loader.Load] of a Loader of its own.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/snicketlb/snicket/pkg/certs"
@@ -205,6 +206,12 @@ func TestPool(t *testing.T) {
 	}
 	if pool, problems := certs.Pool(file); pool != nil || join(problems) != file+": holds no certificate: name a file with the certificates of authorities in PEM" {
 		t.Errorf("got %v, %q", pool, join(problems))
+	}
+	if err := syscall.Mkfifo(file+".fifo", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if pool, problems := certs.Pool(file + ".fifo"); pool != nil || join(problems) != file+".fifo: cannot be read: not a regular file" {
+		t.Errorf("got %v, %q of what nobody writes to", pool, join(problems))
 	}
 	if pool, problems := certs.Pool(file + ".none"); pool != nil || join(problems) != file+".none: cannot be read: no such file or directory" {
 		t.Errorf("got %v, %q", pool, join(problems))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 )
 
 // minSecret is the least that a secret of tickets may hold: as much as the keys made
@@ -16,7 +15,7 @@ const minSecret = 32
 // line break at the end does not count, as copying adds and loses it. It returns nil
 // and the problem if the file cannot be read or holds less than 32 bytes.
 func Secret(file string) ([]byte, []Problem) {
-	b, err := os.ReadFile(file)
+	b, err := readFile(file)
 	if err != nil {
 		if e, ok := errors.AsType[*fs.PathError](err); ok {
 			err = e.Err // the problem names the file

@@ -1,13 +1,18 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // Load reads the configuration in path and the files it includes.
@@ -16,9 +21,12 @@ import (
 // not nil the Config holds what could be read: good enough to look for further
 // problems in (certificates that do not parse), never to run on. It is never nil.
 func Load(path string) (*Config, Problems) {
-	text, err := os.ReadFile(path)
+	text, err := readMain(path)
 	if err != nil {
 		p := Problem{Pos: Position{File: path}, Text: reason(err), Hint: "the file is named by -c FILE"}
+		if errors.Is(err, errEmpty) {
+			p.Hint = "begin with [[routes]], hosts = [\"…\"], backends = [\"…\"]; a full disk or a half-done write leaves such a file"
+		}
 		c := &Config{Files: []string{path}}
 		if at, err := filepath.Abs(path); err == nil {
 			c.Sources = []string{quoteGlob(at)}
@@ -26,6 +34,41 @@ func Load(path string) (*Config, Problems) {
 		return c, Problems{p}
 	}
 	return Parse(path, text)
+}
+
+const (
+	// maxFile bounds the main file, in bytes: far more than 100,000 routes take.
+	maxFile = 64 << 20
+	// pipeWait is how long a pipe, as a shell makes of <(PROGRAM), may be silent.
+	pipeWait = 10 * time.Second
+)
+
+// errEmpty refuses a file without one byte: nobody means that.
+var errEmpty = errors.New("is empty")
+
+// readMain reads the main file, or pipe. It waits for no pipe that nobody writes to, as
+// whoever reloads obeys no signal meanwhile.
+func readMain(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(pipeWait)) // what is no pipe has none, and needs none
+	var text bytes.Buffer
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		text.Grow(int(min(info.Size(), maxFile)) + bytes.MinRead)
+	}
+	n, err := text.ReadFrom(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case n > maxFile:
+		return nil, fmt.Errorf("is more than the limit of %s", formatSize(maxFile))
+	case n == 0:
+		return nil, errEmpty
+	}
+	return text.Bytes(), nil
 }
 
 // Parse is Load with the text of the main file given; name is how problems call it,

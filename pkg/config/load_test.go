@@ -1,11 +1,13 @@
 package config_test
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/snicketlb/snicket/pkg/config"
@@ -48,6 +50,44 @@ func TestLoadMissingFile(t *testing.T) {
 	}
 	if problems.Err() == nil {
 		t.Error("no error")
+	}
+}
+
+// TestLoadOddFiles: nothing that stands in a file's place is waited for, or taken for a
+// configuration that routes nothing.
+func TestLoadOddFiles(t *testing.T) {
+	write(t, map[string]string{"empty.toml": "", "comment.toml": "# nothing yet\n", "dir/x": ""})
+	if err := syscall.Mkfifo("fifo.toml", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const nothing = `is empty: begin with [[routes]], hosts = ["…"], backends = ["…"]; a full disk or a half-done write leaves such a file`
+	for _, tc := range []struct{ path, want string }{
+		{"empty.toml", nothing},
+		{"fifo.toml", nothing}, // nobody writes
+		{"/dev/null", nothing},
+		{"/dev/zero", "is more than the limit of 64MiB: the file is named by -c FILE"},
+		{"dir", "is a directory: the file is named by -c FILE"},
+		{"comment.toml", ""},
+	} {
+		_, problems := config.Load(tc.path)
+		if got, want := fmt.Sprint(problems.Err()), tc.path+": "+tc.want; got != want && (tc.want != "" || problems.Err() != nil) {
+			t.Errorf("%s: got %s, want %s", tc.path, got, want)
+		}
+	}
+	// A pipe that somebody writes to is read to its end, as of `-c <(PROGRAM)`.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	go func() {
+		w.WriteString("[[routes]]\nhosts = [\"a.test\"]\n")
+		w.WriteString("mode = \"reject\"\n")
+		w.Close()
+	}()
+	c, problems := config.Load(fmt.Sprintf("/proc/self/fd/%d", r.Fd()))
+	if problems.Err() != nil || len(c.Routes) != 1 || c.Routes[0].Mode != config.Reject {
+		t.Errorf("got %+v, %v; want the route in the pipe", c.Routes, problems)
 	}
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/sha256"
+	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -69,7 +70,7 @@ func (e *eye) ReadFile(path string) ([]byte, error) {
 // the two is seen at the next look.
 func (e *eye) read(path string, info fs.FileInfo, err error) (content, []byte, error) {
 	if err == nil && !info.Mode().IsRegular() { // opening a pipe would wait for its writer
-		err = &fs.PathError{Op: "open", Path: path, Err: syscall.EINVAL}
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
 	}
 	var b []byte
 	if err == nil {
