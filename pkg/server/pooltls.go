@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
+	"slices"
 
 	"github.com/snicketlb/snicket/pkg/certs"
 	"github.com/snicketlb/snicket/pkg/config"
@@ -79,31 +79,32 @@ func poolFiles(p *config.Pool) []string {
 // pool makes of the files of a pool what they hold now. The error says what is wrong with
 // which.
 func (s *secrets) pool(p *config.Pool) (terminate.BackendOptions, probeSecrets, error) {
-	var all []error
+	var all []certs.Problem
 	authorities := func(f config.File) *x509.CertPool {
 		if f.Path == "" {
 			return nil
 		}
 		a := s.authorities(f.Path)
 		if a.pool == nil {
-			all = append(all, joined(a.problems))
+			all = append(all, a.problems...)
 		}
 		return a.pool
 	}
 	own := probeSecrets{roots: authorities(p.Health.CA)}
 	var o terminate.BackendOptions
 	if p.TLS != nil {
+		o = terminate.BackendOptions{
+			ServerName: p.TLS.ServerName, Roots: authorities(p.TLS.CA),
+			InsecureSkipVerify: p.TLS.InsecureSkipVerify, SessionCache: p.TLS.SessionCache,
+		}
 		if c := p.TLS.Certificate; c.Cert != "" {
 			loaded := s.pairOf(pairFiles{c.Cert, c.Key})
 			if fault := loaded.fault(); fault != nil {
-				all = append(all, errors.New(fault.String()))
+				all = append(all, *fault)
 			} else {
 				own.certificate = &loaded.cert.Certificate
+				o.Certificate = own.certificate
 			}
-		}
-		o = terminate.BackendOptions{
-			ServerName: p.TLS.ServerName, Roots: authorities(p.TLS.CA),
-			InsecureSkipVerify: p.TLS.InsecureSkipVerify, Certificate: own.certificate, SessionCache: p.TLS.SessionCache,
 		}
 	}
 	if files := poolFiles(p); len(files) > 0 {
@@ -114,7 +115,8 @@ func (s *secrets) pool(p *config.Pool) (terminate.BackendOptions, probeSecrets, 
 		}
 		own.sum = hex.EncodeToString(sum.Sum(nil))
 	}
-	return o, own, errors.Join(all...)
+	// Probes and sessions mostly have the same authorities: what is wrong is said once.
+	return o, own, joined(slices.Compact(all))
 }
 
 // authorities loads a bundle of CA certificates, unless it holds what it held before.
