@@ -41,7 +41,7 @@ type Question struct {
 func (s *Server) readOnly(b *bounds) http.Handler {
 	mux := http.NewServeMux()
 	s.reading(mux, b)
-	return ofThisMachine(guarded(timed(mux)))
+	return guarded(ofThisMachine(timed(mux)))
 }
 
 // all is what is answered to those who may connect to the socket.

@@ -51,6 +51,9 @@ func rebinding(t *testing.T, listen, address string) {
 			if res.StatusCode != want {
 				t.Errorf("%s of %q: %s, want %d", path, host, res.Status, want)
 			}
+			if got := res.Header.Get("X-Content-Type-Options"); got != "nosniff" {
+				t.Errorf("%s of %q: got X-Content-Type-Options %q", path, host, got)
+			}
 		}
 	}
 }

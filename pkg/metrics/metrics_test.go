@@ -67,14 +67,29 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// BenchmarkScrape is a scrape of 1,000 routes, each with a pool and two backends.
+// BenchmarkScrape is a scrape of 1,000 routes, each with a pool and two backends, and one
+// of a pool of 10,000.
 func BenchmarkScrape(b *testing.B) {
-	s := snapshot(1000)
-	h := metrics.New("v1", func() metrics.Snapshot { return s })
-	b.ReportAllocs()
-	for b.Loop() {
-		if w := scrape(h); w.Code != http.StatusOK {
-			b.Fatal(w.Code)
-		}
+	fleet := snapshot(1)
+	one := fleet.Pools[0].Backends[0]
+	fleet.Pools[0].Backends = nil
+	for i := range 10_000 {
+		one.Name = fmt.Sprintf("10.1.%d.%d:443", i/250, i%250)
+		fleet.Pools[0].Backends = append(fleet.Pools[0].Backends, one)
+	}
+	for name, s := range map[string]metrics.Snapshot{"routes=1000": snapshot(1000), "backends=10000": fleet} {
+		b.Run(name, func(b *testing.B) {
+			h := metrics.New("v1", func() metrics.Snapshot { return s })
+			b.ReportAllocs()
+			size := 0
+			for b.Loop() {
+				w := scrape(h)
+				if w.Code != http.StatusOK {
+					b.Fatal(w.Code)
+				}
+				size = w.Body.Len()
+			}
+			b.ReportMetric(float64(size), "B/scrape")
+		})
 	}
 }
