@@ -168,6 +168,8 @@ func explainRefusal(c *cli.Context, err error) error {
 		return &hinted{fmt.Errorf("no balancer answers: there is no %s", away.Socket), "is it running? " + elsewhere}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return &hinted{fmt.Errorf("no balancer answers at %s", away.Socket), "it has ended, or never was one; " + elsewhere}
+	case errors.Is(err, client.ErrNoAnswer):
+		return &hinted{err, "a process listens there, and hangs, is stopped or has no time: ps and journalctl -u snicket tell more"}
 	case errors.Is(err, fs.ErrPermission):
 		return &hinted{fmt.Errorf("%s: permission denied", away.Socket), "mode and group in [admin] say who may; ask as one who does"}
 	}

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,27 +25,48 @@ import (
 // Client is a client of one balancer. Its methods may be called from any goroutine.
 type Client struct {
 	socket string
-	http   *http.Client
+	// http is for what is answered at once, patient for what takes its time: both go by
+	// connections of their own.
+	http, patient *http.Client
+	patience      time.Duration // of the former
 }
 
-// dialTimeout bounds how long a balancer may take to accept.
-const dialTimeout = 5 * time.Second
+const (
+	// dialTimeout bounds how long a balancer may take to accept.
+	dialTimeout = 5 * time.Second
+	// patience bounds how long it may take to begin an answer for which nothing has to be
+	// loaded; it refuses sooner what it has no room for.
+	patience = 15 * time.Second
+)
+
+// ErrNoAnswer is within an [UnreachableError] when a process listens, and does not answer:
+// it hangs, is stopped, or has no processor to run on.
+var ErrNoAnswer = errors.New("no answer")
 
 // mostAnswer bounds an answer in bytes: 100,000 sessions take half of it.
 const mostAnswer = 128 << 20
 
 // New returns a client of the balancer with its socket in path. It connects when it is
 // used.
-func New(path string) *Client {
+func New(path string) *Client { return newClient(path, patience) }
+
+func newClient(path string, patience time.Duration) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		d := net.Dialer{Timeout: dialTimeout}
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{socket: path, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	return &Client{
+		socket: path, patience: patience,
+		http:    &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true, ResponseHeaderTimeout: patience}},
+		patient: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}},
+	}
 }
 
 // Close closes connections that are kept for further requests.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.patient.CloseIdleConnections()
+}
 
 // UnreachableError says that nobody answers at a socket.
 type UnreachableError struct {
@@ -76,12 +98,16 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.http.Do(r)
+	by := c.http
+	if loads(path) {
+		by = c.patient
+	}
+	res, err := by.Do(r)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, &UnreachableError{Socket: c.socket, Err: innermost(err)}
+		return nil, &UnreachableError{Socket: c.socket, Err: c.innermost(err)}
 	}
 	if res.StatusCode == http.StatusOK {
 		return res.Body, nil
@@ -94,12 +120,21 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	return nil, refused
 }
 
+// loads reports whether what is asked for is made of files, which may take a while.
+func loads(path string) bool {
+	return path == "/v1/reload" || path == "/v1/upgrade" || path == "/v1/config/difference"
+}
+
 // innermost is an error of net/http without its URL, which is none of the user's.
-func innermost(err error) error {
-	if u, ok := err.(*url.Error); ok { //nolint:errorlint // what http.Client returns, and no other
-		return u.Err
+func (c *Client) innermost(err error) error {
+	u, ok := err.(*url.Error) //nolint:errorlint // what http.Client returns, and no other
+	if !ok {
+		return err
 	}
-	return err
+	if _, dialling := errors.AsType[*net.OpError](u.Err); u.Timeout() && !dialling {
+		return fmt.Errorf("%w within %v", ErrNoAnswer, c.patience)
+	}
+	return u.Err
 }
 
 // get reads the JSON of one path.
