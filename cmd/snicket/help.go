@@ -163,11 +163,6 @@ func wrap(text string, width int) string {
 func helpCommand() *cli.Command {
 	return &cli.Command{
 		Name: "help", Aliases: []string{"h"}, Usage: "show the commands, or how one of them is used", ArgsUsage: "[COMMAND...]",
-		BashComplete: func(c *cli.Context) {
-			for _, command := range c.App.VisibleCommands() {
-				fmt.Fprintln(c.App.Writer, command.Name)
-			}
-		},
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				printHelp(c.App.Writer, "", c.App)

@@ -33,10 +33,7 @@ func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 // run is the whole command, and returns its exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app := newApp(stdin, stdout, stderr)
-	if !asksForCompletion(args) {
-		args = permute(app, args)
-	}
-	err := app.Run(args)
+	err := app.Run(permute(app, args))
 	if err == nil {
 		return 0
 	}
@@ -53,16 +50,15 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	cli.HelpPrinter = printHelp
 	app := &cli.App{
-		Name:                 "snicket",
-		Usage:                "route TLS connections by server name",
-		Version:              buildVersion(),
-		EnableBashCompletion: true,
-		HideVersion:          true, // it is a command; --version and -v are flags below
-		Reader:               stdin, Writer: stdout, ErrWriter: stderr,
+		Name:        "snicket",
+		Usage:       "route TLS connections by server name",
+		Version:     buildVersion(),
+		HideVersion: true, // it is a command; --version and -v are flags below
+		Reader:      stdin, Writer: stdout, ErrWriter: stderr,
 		Commands: slices.Concat(
 			grouped(groupRun, demoCommand(), runCommand(), checkCommand(), explainCommand(), helloCommand()),
 			operatorCommands(),
-			grouped(groupOther, echKeygenCommand(), versionCommand(), completionCommand(), manCommand(), helpCommand()),
+			grouped(groupOther, echKeygenCommand(), versionCommand(), completionCommand(), manCommand(), completeCommand(), helpCommand()),
 		),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", DisableDefaultText: true},

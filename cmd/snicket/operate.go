@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,25 +93,26 @@ func ask(c *cli.Context, action func(context.Context, *cli.Context, *client.Clie
 // systemSocket is where the socket of a service is, whoever asks.
 const systemSocket = "/run/snicket/admin.sock"
 
-// socketPath finds the balancer: by --socket, by the file that -c names, by the variable,
-// else where it would have its socket by default. What is said on the command line comes
-// before the environment. The file of config diff may be any, so there it comes last, and
-// only if somebody is where it says.
-func socketPath(c *cli.Context) (string, error) {
-	if path := c.String("socket"); path != "" {
+// where says which balancer is meant.
+type where struct {
+	socket, file string // of --socket and -c; empty: there is none
+	// compared says that file is one to compare with, which may be of any balancer.
+	compared bool
+}
+
+// path is that of the balancer's socket: by --socket, by the file that -c names, by the
+// variable, else where it would be by default. What is said on the command line comes
+// before the environment. A file to compare with comes last, and only if somebody is
+// where it says.
+func (w where) path() (string, error) {
+	if w.socket != "" {
+		return w.socket, nil
+	}
+	if path := os.Getenv(socketVariable); path != "" && (w.compared || w.file == "") {
 		return path, nil
 	}
-	file, named := c.String("config"), c.IsSet("config")
-	compared := named && c.Command.Name == "diff"
-	if named {
-		if err := unreadable(file); err != nil {
-			return "", configError(c, file, err)
-		}
-	}
-	if path := os.Getenv(socketVariable); path != "" && (compared || !named) {
-		return path, nil
-	}
-	if compared {
+	file := cmp.Or(w.file, defaultConfig)
+	if w.compared && w.file != "" {
 		if path, err := socketIn(file); err == nil && exists(path) {
 			return path, nil
 		}
@@ -124,6 +126,18 @@ func socketPath(c *cli.Context) (string, error) {
 		return systemSocket, nil
 	}
 	return own, nil
+}
+
+// socketPath is the path of the socket of the balancer that a command line means.
+func socketPath(c *cli.Context) (string, error) {
+	w := where{socket: c.String("socket"), compared: c.Command.Name == "diff"}
+	if c.IsSet("config") {
+		w.file = c.String("config")
+		if err := unreadable(w.file); w.socket == "" && err != nil {
+			return "", configError(c, w.file, err)
+		}
+	}
+	return w.path()
 }
 
 func exists(path string) bool {

@@ -11,20 +11,16 @@ import (
 // "explain NAME --alpn h2" means what it says: the flag parser stops at the first
 // word that is no flag.
 func permute(app *cli.App, args []string) []string {
-	var command *cli.Command
-	behind := 1 // the names of commands
-	for among := app.Commands; behind < len(args); behind++ {
-		i := slices.IndexFunc(among, func(c *cli.Command) bool { return c.HasName(args[behind]) })
-		if i < 0 {
-			break
-		}
-		command, among = among[i], among[i].Subcommands
-	}
-	if command == nil {
+	if len(args) == 0 {
 		return args
 	}
+	command, _, rest := resolve(app, args[1:])
+	if command == nil || command.SkipFlagParsing {
+		return args
+	}
+	behind := len(args) - len(rest) // the names of commands
 	flags, words := args[:behind:behind], []string(nil)
-	for rest := args[behind:]; len(rest) > 0; rest = rest[1:] {
+	for ; len(rest) > 0; rest = rest[1:] {
 		word := rest[0]
 		switch {
 		case word == "--":
@@ -41,6 +37,20 @@ func permute(app *cli.App, args []string) []string {
 		return flags
 	}
 	return append(append(flags, "--"), words...)
+}
+
+// resolve follows the names of commands at the beginning of words: it returns the last
+// command named, nil for none, those that could be named next, and the other words.
+func resolve(app *cli.App, words []string) (command *cli.Command, among []*cli.Command, rest []string) {
+	among = app.Commands
+	for ; len(words) > 0; words = words[1:] {
+		i := slices.IndexFunc(among, func(c *cli.Command) bool { return c.HasName(words[0]) })
+		if i < 0 {
+			break
+		}
+		command, among = among[i], among[i].Subcommands
+	}
+	return command, among, words
 }
 
 // takesValue reports whether the word after flag belongs to it.

@@ -1,12 +1,8 @@
 #compdef snicket
 
 _snicket() {
-	local -a asked found
-	asked=("${(@)words[1,CURRENT-1]}")
-	if [[ ${words[CURRENT]} == -* ]]; then
-		asked+=("${words[CURRENT]}")
-	fi
-	found=("${(@f)$(env 0=zsh "${asked[@]}" --generate-bash-completion 2>/dev/null)}")
+	local -a found
+	found=("${(@f)$("${words[1]}" complete zsh "${(@)words[2,CURRENT]}" 2>/dev/null)}")
 	if [[ -n ${found[1]} ]]; then
 		_describe 'snicket' found
 	else
