@@ -119,6 +119,7 @@ func explainCommand() *cli.Command {
 			&cli.StringFlag{Name: "listener", Usage: "it came by listener `NAME`; default: the first"},
 			&cli.BoolFlag{Name: "running", DisableDefaultText: true, Usage: "by what a running balancer has in force, not by the file"},
 			&cli.StringFlag{Name: "socket", Usage: "the same, of the balancer whose admin socket is `PATH`"},
+			jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			q, err := query(c)
@@ -176,6 +177,9 @@ func query(c *cli.Context) (server.Query, error) {
 }
 
 func printExplanation(c *cli.Context, q server.Query, e *admin.Explanation) error {
+	if c.Bool("json") {
+		return printJSON(c, e)
+	}
 	name := q.Name
 	if name == "" {
 		name = "a hello without a name"
