@@ -37,13 +37,20 @@ func newGrid(c *cli.Context, headings ...string) *grid {
 
 // newList is a grid without headings, whose columns are all needed.
 func newList(out io.Writer) *grid {
-	g := &grid{out: out}
-	if f := terminal(out); f != nil {
-		if width, _, err := term.GetSize(f.Fd()); err == nil {
-			g.width = width
-		}
+	return &grid{out: out, width: columnsOf(out)}
+}
+
+// columnsOf is how wide a stream is; 0 if it is no terminal.
+func columnsOf(stream io.Writer) int {
+	f := terminal(stream)
+	if f == nil {
+		return 0
 	}
-	return g
+	width, _, err := term.GetSize(f.Fd())
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // row adds one row. What is empty is shown as "-", and what no terminal should be sent as

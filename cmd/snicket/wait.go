@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"github.com/snicketlb/snicket/pkg/admin"
 	"github.com/snicketlb/snicket/pkg/admin/client"
 )
@@ -25,9 +27,11 @@ type waiting struct {
 	state    string // drain, down or ready
 	balancer *client.Client
 	out      io.Writer
-	inPlace  bool // one line of a terminal, drawn anew, tells how far it is
-	told     string
-	at       time.Time // when
+	// width is that of the terminal on which one line, drawn anew, tells how far it is; 0
+	// where that cannot be.
+	width int
+	told  string
+	at    time.Time // when
 }
 
 // until waits until what is wished has come for b, and tells how far it is. It returns
@@ -89,32 +93,34 @@ func (w *waiting) look(ctx context.Context, b *admin.Backend) (admin.Backend, er
 
 // tell says how far it is.
 func (w *waiting) tell(b *admin.Backend, first bool, begun time.Time) {
-	name := backendName(b)
-	text := fmt.Sprintf("%s: %s left", name, plural(b.Sessions, "session"))
+	name, text := backendName(b), plural(b.Sessions, "session")+" left"
 	if w.state == "ready" {
-		text = fmt.Sprintf("%s: %s", name, b.State)
+		text = b.State
 		if why := whyText(b); why != "" {
 			text += ": " + why
 		}
 	}
-	if first && w.state == "ready" {
+	switch {
+	case !first:
+	case w.state == "ready":
 		fmt.Fprintf(w.out, "waiting until %s is ready; Ctrl-C ends the waiting alone\n", name)
-	} else if first {
+	default:
 		fmt.Fprintf(w.out, "waiting until no session of %s is left; Ctrl-C ends the waiting, and it stays %s\n"+
 			"snicket sessions --backend %s shows who is there\n", name, wishedState(w.state), name)
 	}
 	switch {
-	case w.inPlace:
-		fmt.Fprintf(w.out, "\r\x1b[K%s, after %s", text, lasting(time.Since(begun)))
+	case w.width > 0:
+		line := fmt.Sprintf("%s after %s: %s", name, lasting(time.Since(begun)), text)
+		fmt.Fprint(w.out, "\r\x1b[K"+ansi.Truncate(line, w.width-1, "…"))
 	case first || text != w.told && time.Since(w.at) >= waitTell:
-		fmt.Fprintln(w.out, text)
+		fmt.Fprintln(w.out, name+": "+text)
 		w.told, w.at = text, time.Now()
 	}
 }
 
 // clear takes away the line that was drawn in place.
 func (w *waiting) clear() {
-	if w.inPlace {
+	if w.width > 0 {
 		fmt.Fprint(w.out, "\r\x1b[K")
 	}
 }

@@ -61,7 +61,10 @@ func wishCommand(state, use string) *cli.Command {
 		case err != nil || !c.Bool("wait"):
 			return b, err
 		}
-		w := waiting{state: state, balancer: balancer, out: c.App.ErrWriter, inPlace: drawable(c.App.ErrWriter)}
+		w := waiting{state: state, balancer: balancer, out: c.App.ErrWriter}
+		if drawable(w.out) {
+			w.width = columnsOf(w.out)
+		}
 		if limit := c.Duration("timeout"); limit > 0 {
 			var stop context.CancelFunc
 			ctx, stop = context.WithTimeout(ctx, limit)
