@@ -66,7 +66,7 @@ func TestWhoMakesRoom(t *testing.T) {
 				for word := range strings.FieldsSeq(tc.script) {
 					switch who := word[1:]; word[0] {
 					case '.':
-						time.Sleep(2 * time.Second)
+						<-time.After(2 * time.Second)
 					case '-':
 						connState(guests[who], http.StateIdle)
 					case '!':
@@ -79,7 +79,7 @@ func TestWhoMakesRoom(t *testing.T) {
 					default:
 						come(word)
 					}
-					time.Sleep(time.Millisecond) // no two at the same time
+					<-time.After(time.Millisecond) // no two at the same time
 					synctest.Wait()
 				}
 				left := []string{}
