@@ -15,7 +15,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               stage(t),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "expand": expand, "serving": serving, "session": session, "untaken": untaken, "told": told, "refused": refused, "kill-first": killFirst,
+			"status": status, "expand": expand, "serving": serving, "session": session, "untaken": untaken, "told": told, "offered": offered, "refused": refused, "kill-first": killFirst,
 		},
 	})
 }

@@ -75,6 +75,16 @@ func told(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
+// offered waits until a completion offers a line that matches a pattern: it does not wait
+// for a balancer that has no time.
+func offered(ts *testscript.TestScript, _ bool, args []string) {
+	line := regexp.MustCompile("(?m)" + args[0])
+	await(ts, args[0]+" among what is offered", func(context.Context) bool {
+		ts.Check(ts.Exec("snicket", append([]string{"complete"}, args[1:]...)...))
+		return line.MatchString(ts.ReadFile("stdout"))
+	})
+}
+
 // session opens a session to a name and keeps it, after one exchange, to the script's
 // end.
 func session(ts *testscript.TestScript, _ bool, args []string) {
