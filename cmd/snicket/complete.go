@@ -183,7 +183,7 @@ func (k *completion) values(flag string) (found []candidate) {
 		}
 	case "backend":
 		for _, b := range k.backends() {
-			found = append(found, candidate{backendName(&b), b.State + ", " + plural(b.Sessions, "session")})
+			found = append(found, candidate{backendName(&b), b.State + ", " + sessionsText(b.Sessions)})
 		}
 	}
 	return found

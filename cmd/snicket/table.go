@@ -71,15 +71,17 @@ func (g *grid) flush() error {
 	widths := g.widths()
 	var b strings.Builder
 	for _, row := range g.rows {
-		line := g.indent
+		b.WriteString(g.indent)
+		at := ansi.StringWidth(g.indent)
 		for i, cell := range row[:len(row)-1] {
-			line += cell + strings.Repeat(" ", widths[i]-ansi.StringWidth(cell)+gridGap)
+			b.WriteString(cell + strings.Repeat(" ", widths[i]-ansi.StringWidth(cell)+gridGap))
+			at += widths[i] + gridGap
 		}
 		last := row[len(row)-1]
-		if room := g.width - ansi.StringWidth(line); g.width > 0 && len(row) == len(widths) && room >= gridLast && ansi.StringWidth(last) > room {
-			last = strings.ReplaceAll(wrap(last, room), "\n", "\n"+strings.Repeat(" ", ansi.StringWidth(line)))
+		if room := g.width - at; g.width > 0 && room >= gridLast && ansi.StringWidth(last) > room {
+			last = strings.ReplaceAll(wrap(last, room), "\n", "\n"+strings.Repeat(" ", at))
 		}
-		b.WriteString(line + last + "\n")
+		b.WriteString(last + "\n")
 	}
 	if _, err := io.WriteString(g.out, b.String()); err != nil {
 		return err

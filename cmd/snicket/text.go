@@ -35,12 +35,12 @@ func lasting(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
 }
 
-// plural is a number of things.
-func plural(n int, thing string) string {
+// sessionsText is a number of sessions.
+func sessionsText(n int) string {
 	if n == 1 {
-		return "1 " + thing
+		return "1 session"
 	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	return fmt.Sprintf("%d sessions", n)
 }
 
 // since is how long ago that was; empty for never.

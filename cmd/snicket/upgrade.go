@@ -30,9 +30,9 @@ func upgradeCommand() *cli.Command {
 }
 
 func printUpgraded(c *cli.Context, done admin.Upgraded) error {
-	fmt.Fprintf(c.App.Writer, "version %s runs as process %d\n%d sessions moved, within %.1f ms\n", done.Version, done.PID, done.Moved, done.PauseMS)
+	fmt.Fprintf(c.App.Writer, "version %s runs as process %d\n%s moved, within %.1f ms\n", done.Version, done.PID, sessionsText(done.Moved), done.PauseMS)
 	if done.Stay > 0 {
-		fmt.Fprintf(c.App.Writer, "%d sessions cannot move, and end in the process before\n", done.Stay)
+		fmt.Fprintf(c.App.Writer, "to end in the process before, as it cannot be moved: %s\n", sessionsText(done.Stay))
 	}
 	return nil
 }

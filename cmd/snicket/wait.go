@@ -86,14 +86,14 @@ func (w *waiting) look(ctx context.Context, b *admin.Backend) (admin.Backend, er
 	case w.state == "ready" && now.Wish != nil:
 		return now, &hinted{fmt.Errorf("%s: there is another wish, %s, by %s", backendName(b), now.Wish.Value, now.Wish.By), whose + " it is"}
 	case w.state != "ready" && (now.Wish == nil || now.Wish.Value != w.state):
-		return now, &hinted{fmt.Errorf("%s: the wish was taken back, with %s left", backendName(b), plural(now.Sessions, "session")), whose + " doing it was, or whether the balancer was started anew"}
+		return now, &hinted{fmt.Errorf("%s: the wish was taken back, with %s left", backendName(b), sessionsText(now.Sessions)), whose + " doing it was, or whether the balancer was started anew"}
 	}
 	return now, nil
 }
 
 // tell says how far it is.
 func (w *waiting) tell(b *admin.Backend, first bool, begun time.Time) {
-	name, text := backendName(b), plural(b.Sessions, "session")+" left"
+	name, text := backendName(b), sessionsText(b.Sessions)+" left"
 	if w.state == "ready" {
 		text = b.State
 		if why := whyText(b); why != "" {
@@ -135,7 +135,7 @@ func (w *waiting) givenUp(ctx context.Context, b *admin.Backend, waited time.Dur
 		return &hinted{fmt.Errorf("%s: %s is %s: %s", how, backendName(b), b.State, whyText(b)), "nothing else is wished of it: it becomes ready once its probe passes"}
 	}
 	return &hinted{
-		fmt.Errorf("%s: %s stays %s, with %s left", how, backendName(b), wishedState(w.state), plural(b.Sessions, "session")),
+		fmt.Errorf("%s: %s stays %s, with %s left", how, backendName(b), wishedState(w.state), sessionsText(b.Sessions)),
 		fmt.Sprintf("snicket %s %s --wait waits again, snicket ready %s takes it back", w.state, backendName(b), backendName(b)),
 	}
 }

@@ -75,7 +75,7 @@ func wishCommand(state, use string) *cli.Command {
 }
 
 func printBackend(c *cli.Context, b admin.Backend) error {
-	text := fmt.Sprintf("%s: %s, weight %s, %s", backendName(&b), b.State, weightText(&b), plural(b.Sessions, "session"))
+	text := fmt.Sprintf("%s: %s, weight %s, %s", backendName(&b), b.State, weightText(&b), sessionsText(b.Sessions))
 	if why := whyText(&b); why != "" {
 		text += ": " + why
 	}
