@@ -26,8 +26,13 @@ func (b *balancer) operate(args ...string) string {
 // backend is one of pool load, as snicket backends tells of it.
 func (b *balancer) backend(name string) admin.Backend {
 	b.t.Helper()
+	return b.backendOf("load", name)
+}
+
+func (b *balancer) backendOf(pool, name string) admin.Backend {
+	b.t.Helper()
 	var list []admin.Backend
-	if err := json.Unmarshal([]byte(b.operate("backends", "load", "--json")), &list); err != nil {
+	if err := json.Unmarshal([]byte(b.operate("backends", pool, "--json")), &list); err != nil {
 		b.t.Fatal(err)
 	}
 	for _, one := range list {

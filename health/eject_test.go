@@ -393,7 +393,7 @@ func BenchmarkEjectableOK(b *testing.B) {
 // would have, and the next one twice as long.
 func TestEjectorRestore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, stop := newEjecting(t, health.EjectOptions{Failures: 2, For: 10 * time.Second, Max: time.Hour, MaxEjected: 1}, "a", "b")
+		r, stop := newEjecting(t, health.EjectOptions{Failures: 3, For: 10 * time.Second, Max: time.Hour, MaxEjected: 1}, "a", "b")
 		defer stop()
 		now := time.Now()
 		state := health.EjectionState{Pool: "p", ID: "a", Ejected: true, Level: 1, Until: now.Add(4 * time.Second)}
@@ -406,10 +406,12 @@ func TestEjectorRestore(t *testing.T) {
 		if !r.Backend("p", "a").Ejected() {
 			t.Error("it is not ejected")
 		}
-		time.Sleep(4*time.Second + time.Millisecond) //nolint:forbidigo // the bubble's clock
-		synctest.Wait()
+		elapse(4 * time.Second)
 		if r.Backend("p", "a").Ejected() {
 			t.Error("its time is over, and it is ejected still")
 		}
+		r.want("p/a returns @4s")
+		r.fails("a", 3)
+		r.want("p/a ejected for 20s @4s" + refused)
 	})
 }
