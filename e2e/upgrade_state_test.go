@@ -60,7 +60,7 @@ func (p *patient) handle(c *lab.Conn) {
 
 // says answers the probe that waits, and waits until the next one does: by then the answer
 // has been counted.
-func (p *patient) says(t *testing.T, statuses ...int) {
+func (p *patient) says(t testing.TB, statuses ...int) {
 	t.Helper()
 	for _, status := range statuses {
 		select {
@@ -72,7 +72,7 @@ func (p *patient) says(t *testing.T, statuses ...int) {
 	}
 }
 
-func (p *patient) hears(t *testing.T, what <-chan struct{}) {
+func (p *patient) hears(t testing.TB, what <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-what:
@@ -131,63 +131,59 @@ func TestUpgradeRemembers(t *testing.T) {
 		p.hears(t, p.left)  // of the old process
 		p.hears(t, p.asked) // by the new one
 	}
-	t.Run("an ejection", func(t *testing.T) {
-		if match, _ := b.WaitLineAfter(mark, ejection); match[1] != until {
-			t.Errorf("it lasts until %s, want %s as before", match[1], until)
+	// The ejection: as long as before.
+	if match, _ := b.WaitLineAfter(mark, ejection); match[1] != until {
+		t.Errorf("it lasts until %s, want %s as before", match[1], until)
+	}
+	for range 2 {
+		exchangeEcho(t, dial(t, addr), fails)
+	}
+	if got := b.backendOf("fails", closed); got.State != "ejected" || got.Total != 0 {
+		t.Errorf("got %+v, want it ejected, and picked for no session", got)
+	}
+	// The slow start: a twentieth of its weight at first, and the hour has hardly begun.
+	for range 42 {
+		exchangeEcho(t, dial(t, addr), load)
+	}
+	if got := b.backend(slow.Addr()); got.State != "ready" || got.Total > 7 {
+		t.Errorf("got %d of 42 sessions for a backend in its slow start: %+v", got.Total, got)
+	}
+	for from, want := range map[string]string{"127.0.1.1": "over-limit", "127.0.1.2": "rate-limited"} {
+		refusedFrom(t, from, addr, load)
+		if r := b.waitRecord(mark, record{"outcome": want}); !strings.HasPrefix(r["client"], from) {
+			t.Errorf("it was %s that is %s, want %s", r["client"], want, from)
 		}
-		for range 2 {
-			exchangeEcho(t, dial(t, addr), fails)
+	}
+	goOn(t, before, b.sessionIDs())
+	b.keepCount(nearly, early, down, &downBefore)
+}
+
+// keepCount wants a backend that is one failure short of fall to go down with the next one,
+// one that is two short with the one after it, and one that was down, with one pass of three,
+// to be ready after two more, and not for a moment before.
+func (b *balancer) keepCount(nearly, early, down *patient, downBefore *admin.Backend) {
+	t := b.t
+	t.Helper()
+	mark := b.Mark()
+	state := func(p *patient, want string) {
+		t.Helper()
+		if got := b.backend(p.Addr()); got.State != want {
+			t.Errorf("it is %s, want %s", got.State, want)
 		}
-		if got := b.backendOf("fails", closed); got.State != "ejected" || got.Total != 0 {
-			t.Errorf("got %+v, want it ejected, and picked for no session", got)
-		}
-	})
-	t.Run("slow start", func(t *testing.T) {
-		for range 42 {
-			exchangeEcho(t, dial(t, addr), load)
-		}
-		// A twentieth of its weight at first, and the hour has hardly begun.
-		if got := b.backend(slow.Addr()); got.State != "ready" || got.Total > 7 {
-			t.Errorf("got %d of 42 sessions for a backend in its slow start: %+v", got.Total, got)
-		}
-	})
-	t.Run("limits of addresses", func(t *testing.T) {
-		mark := b.Mark()
-		for from, want := range map[string]string{"127.0.1.1": "over-limit", "127.0.1.2": "rate-limited"} {
-			refusedFrom(t, from, addr, load)
-			if r := b.waitRecord(mark, record{"outcome": want}); !strings.HasPrefix(r["client"], from) {
-				t.Errorf("it was %s that is %s, want %s", r["client"], want, from)
-			}
-		}
-	})
-	t.Run("ids", func(t *testing.T) {
-		for range 4 {
-			exchangeEcho(t, dial(t, addr), load)
-		}
-		goOn(t, before, b.sessionIDs())
-	})
-	t.Run("rise and fall", func(t *testing.T) {
-		mark := b.Mark()
-		state := func(p *patient, want string) {
-			t.Helper()
-			if got := b.backend(p.Addr()); got.State != want {
-				t.Errorf("it is %s, want %s", got.State, want)
-			}
-		}
-		if got := b.backend(down.Addr()); got.State != "down" || !got.Since.Equal(*downBefore.Since) || got.Why != downBefore.Why {
-			t.Errorf("got %+v, want it down as before: %+v", got, downBefore)
-		}
-		early.says(t, 503)
-		state(early, "ready")
-		for _, p := range []*patient{nearly, early} {
-			p.says(t, 503)
-			b.WaitLineAfter(mark, `msg="backend down" pool=load backend=`+p.Addr())
-		}
-		down.says(t, 200)
-		state(down, "down")
-		down.says(t, 200)
-		b.WaitLineAfter(mark, `msg="backend ready" pool=load backend=`+down.Addr())
-	})
+	}
+	if got := b.backend(down.Addr()); got.State != "down" || !got.Since.Equal(*downBefore.Since) || got.Why != downBefore.Why {
+		t.Errorf("got %+v, want it down as before: %+v", got, *downBefore)
+	}
+	early.says(t, 503)
+	state(early, "ready")
+	for _, p := range []*patient{nearly, early} {
+		p.says(t, 503)
+		b.WaitLineAfter(mark, `msg="backend down" pool=load backend=`+p.Addr())
+	}
+	down.says(t, 200)
+	state(down, "down")
+	down.says(t, 200)
+	b.WaitLineAfter(mark, `msg="backend ready" pool=load backend=`+down.Addr())
 }
 
 // refusedFrom opens a session that is reset: at once, in which case dialling fails, or once
