@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/snicketlb/snicket/health"
@@ -12,7 +13,7 @@ import (
 // stateNow is what a new process is to know of backends.
 func (s *Server) stateNow() upgrade.State {
 	now := time.Now()
-	st := upgrade.State{Ejections: s.ejector.States()}
+	st := upgrade.State{Ejections: s.ejector.States(), Names: map[string][]netip.Addr{}}
 	view := s.registry.View()
 	for _, row := range append(view.AllStatuses(), view.Kept()...) {
 		st.Statuses = append(st.Statuses, *row)
@@ -39,7 +40,36 @@ func (s *Server) stateNow() upgrade.State {
 		}
 	}
 	st.Tickets = s.plan.shared.tickets.drawn()
+	for host, known := range s.names {
+		if len(known.addresses) > 0 {
+			st.Names[host] = known.addresses
+		}
+	}
+	for pool, known := range s.found {
+		if len(known.backends) > 0 {
+			st.Found = append(st.Found, upgrade.Found{Pool: pool, Asked: known.settings, Backends: known.backends})
+		}
+	}
 	return st
+}
+
+// restoreBackendsLocked completes what was seen first by what the process before knew: a
+// name that does not resolve just now, and a source that is silent, keep the backends that
+// they had, and those their sessions. The caller holds mu.
+func (s *Server) restoreBackendsLocked(seen gathered) {
+	if s.state == nil {
+		return
+	}
+	for host, addresses := range s.state.Names {
+		s.names[host] = answer{addresses: addresses}
+	}
+	for _, before := range s.state.Found {
+		now, asked := seen.found[before.Pool]
+		if asked && len(now.backends) == 0 && now.settings.SameQuestion(before.Asked) {
+			now.backends = before.Backends
+			seen.found[before.Pool] = now
+		}
+	}
 }
 
 // restoreRows writes what the process before knew into the registry: behind the first

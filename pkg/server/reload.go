@@ -92,6 +92,7 @@ func (s *Server) commit(r *prepared, seen gathered) (registry.Changes, accessTar
 	s.handler.configure(&r.plan.config.Log)
 	former := s.access.redirect(r.access)
 	s.plan = r.plan
+	s.restoreBackendsLocked(seen)
 	s.foundLocked(r.plan.config, seen.found)
 	s.learnLocked(hostNames(r.plan.config, s.found), seen.answers)
 	changes := s.registry.Declare(r.plan.config, backendRows(r.plan.config, s.names, s.found), time.Now())

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -25,7 +27,7 @@ import (
 
 // The roles make the program of the tests a process that follows a balancer.
 const (
-	followRole  = "-follow"  // by the file that it names
+	followRole  = "-follow"  // by the file that it names; no host name resolves for it
 	silentRole  = "-silent"  // and says nothing
 	witnessRole = "-witness" // and tells what it was told: see witness
 )
@@ -55,7 +57,8 @@ func follow(path string) error {
 	if err != nil {
 		return err
 	}
-	s, err := server.New(path, server.Options{Stderr: os.Stderr, From: from})
+	silent := func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("no such host") }
+	s, err := server.New(path, server.Options{Stderr: os.Stderr, From: from, Lookup: silent})
 	if err != nil {
 		server.Refuse(from, err)
 		return err
@@ -140,6 +143,70 @@ func end(t *testing.T, answer string) {
 	pid, _ := strconv.Atoi(match[1])
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUpgradeWhileNothingResolves upgrades just when the name of a backend does not resolve
+// and the file with others is gone: both are known, and their sessions stay.
+func TestUpgradeWhileNothingResolves(t *testing.T) {
+	one, two := lab.Serve(t, lab.Echo(), lab.Options{}), lab.Serve(t, lab.Echo(), lab.Options{})
+	_, port, _ := net.SplitHostPort(one.Addr())
+	file := lab.WriteFile(t, filepath.Join(t.TempDir(), "backends.json"), fmt.Appendf(nil, "[%q]", two.Addr()))
+	lookup := func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+	}
+	o := operateBy(t, server.Options{Upgrade: followed(t), Lookup: lookup}, fmt.Sprintf(`
+[timeouts]
+drain = "10ms"
+[[routes]]
+hosts = ["named.test"]
+pool = "named"
+[[routes]]
+hosts = ["found.test"]
+pool = "found"
+[pools.named]
+backends = ["app.internal:%s"]
+health = { enabled = false }
+[pools.found]
+discover = { file = %q }
+health = { enabled = false }
+`, port, file))
+	sessions := map[string]net.Conn{}
+	echoes := func(host string, c net.Conn) {
+		t.Helper()
+		hello := lab.Hello(host)
+		if _, err := c.Write(hello); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, len(hello))); err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	open := func(host string) net.Conn {
+		t.Helper()
+		c, err := net.DialTimeout("tcp", o.address, lab.Patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetDeadline(time.Now().Add(lab.Patience))
+		echoes(host, c)
+		return c
+	}
+	for _, host := range []string{"named.test", "found.test"} {
+		sessions[host] = open(host)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	done := must(o.Upgrade(t.Context(), ""))
+	t.Cleanup(func() { _ = syscall.Kill(done.PID, syscall.SIGKILL) })
+	if done.Moved != len(sessions) {
+		t.Errorf("%d sessions moved, want %d", done.Moved, len(sessions))
+	}
+	for host, c := range sessions {
+		open(host)
+		echoes(host, c)
 	}
 }
 

@@ -1,9 +1,11 @@
 package upgrade
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/snicketlb/snicket/health"
+	"github.com/snicketlb/snicket/pkg/discover"
 	"github.com/snicketlb/snicket/pkg/registry"
 )
 
@@ -16,6 +18,17 @@ type State struct {
 	Ramps     []Ramp
 	// Tickets is the secret of session tickets, if the process has drawn it.
 	Tickets []byte
+	// Names are the last good addresses of host names, Found the last good sets of sources:
+	// the new process may ask just when nobody answers.
+	Names map[string][]netip.Addr
+	Found []Found
+}
+
+// Found is what a source has said of a pool's backends.
+type Found struct {
+	Pool     string
+	Asked    discover.Settings
+	Backends []discover.Backend
 }
 
 // Check is how far a target is on its way up or down.

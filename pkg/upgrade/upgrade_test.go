@@ -15,6 +15,8 @@ import (
 
 	"github.com/snicketlb/snicket/health"
 	"github.com/snicketlb/snicket/internal/lab"
+	"github.com/snicketlb/snicket/pkg/config"
+	"github.com/snicketlb/snicket/pkg/discover"
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/registry"
 	"github.com/snicketlb/snicket/pkg/relay"
@@ -141,6 +143,11 @@ func known() upgrade.State {
 		Ejections: []health.EjectionState{{Pool: "p", ID: "b", Ejected: true, Level: 3, Until: at}},
 		Ramps:     []upgrade.Ramp{{Pool: "p", ID: "b", Since: at}},
 		Tickets:   []byte("secret"),
+		Names:     map[string][]netip.Addr{"app.internal": {netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fe80::1%eth0")}},
+		Found: []upgrade.Found{{
+			Pool: "p", Asked: discover.Settings{File: "backends.json"},
+			Backends: []discover.Backend{{Name: "b", Weight: 2, Address: config.Address{Kind: config.AddressIP, AddrPort: netip.MustParseAddrPort("192.0.2.1:443"), Port: 443}}},
+		}},
 	}
 }
 
