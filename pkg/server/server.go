@@ -323,6 +323,8 @@ func (s *Server) delay(ctx context.Context, d time.Duration, sig os.Signal, sign
 			return true
 		case <-ctx.Done():
 			return true
+		case r := <-s.upgrades:
+			r.refuse()
 		case sig := <-signals:
 			if s.endsAtOnce(sig) {
 				return false
@@ -376,6 +378,8 @@ func (s *Server) awaitDrain(ctx context.Context, wait time.Duration, signals <-c
 		select {
 		case <-done:
 			return
+		case r := <-s.upgrades:
+			r.refuse()
 		case sig := <-signals:
 			if s.endsAtOnce(sig) {
 				cancel()

@@ -48,19 +48,23 @@ type upgradeResult struct {
 
 // upgradeForOperator upgrades, and says what became of it.
 func (s *Server) upgradeForOperator(ctx context.Context, binary string) (admin.Upgraded, error) {
-	stopping := admin.Conflict("no upgrade while stopping", "", nil)
 	if s.phase.get() != running {
-		return admin.Upgraded{}, stopping
+		return admin.Upgraded{}, errNoUpgrade()
 	}
 	done := make(chan upgradeResult, 1)
 	select {
 	case s.upgrades <- upgradeRequest{binary, done}:
 	case <-ctx.Done():
-		return admin.Upgraded{}, stopping
+		return admin.Upgraded{}, errNoUpgrade()
 	}
 	r := <-done // it says why if it is given up; nobody else would tell what became of it
 	return r.Upgraded, r.err
 }
+
+func errNoUpgrade() error { return admin.Conflict("no upgrade while stopping", "", nil) }
+
+// refuse answers a request that has come just when this process had begun to end.
+func (r upgradeRequest) refuse() { r.done <- upgradeResult{err: errNoUpgrade()} }
 
 // tryUpgrade upgrades while it looks after signals. It returns true when this process has
 // nothing left to do.
