@@ -20,7 +20,7 @@ func upgradeOfMany(t *testing.T, sessions, times int) {
 	pid := b.PID()
 	for i := range times {
 		done := b.upgrade(pid)
-		t.Logf("upgrade %d: %d sessions moved, %d stay, the freeze took %.1f ms", i, done.Moved, done.Stay, done.PauseMS)
+		t.Logf("upgrade %d: %d sessions moved, %d stay, the freeze took %.1f ms, the process before was gone %v behind the answer", i, done.Moved, done.Stay, done.PauseMS, done.gone)
 		if done.Moved != sessions {
 			t.Errorf("upgrade %d: %d sessions moved, want %d", i, done.Moved, sessions)
 		}

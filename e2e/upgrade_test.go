@@ -25,6 +25,8 @@ type upgraded struct {
 	Moved   int     `json:"moved"`
 	Stay    int     `json:"stay"`
 	PauseMS float64 `json:"pause_ms"`
+
+	gone time.Duration // how long the process before was there behind the answer, if nothing stays
 }
 
 // upgrade has a new process go on, and checks that the old one ends when all has moved.
@@ -46,8 +48,9 @@ func (b *balancer) upgrade(pid int) upgraded {
 	if done.PID == pid {
 		b.t.Fatalf("the process is still %d", pid)
 	}
-	if done.Stay == 0 {
+	if answered := time.Now(); done.Stay == 0 {
 		waitEnded(b.t, pid)
+		done.gone = time.Since(answered)
 	}
 	return done
 }
@@ -77,6 +80,10 @@ func TestUpgrades(t *testing.T) {
 	addr := lab.FreeAddr(t)
 	b := run(t, listener(addr)+"[limits]\nloops = 2\n"+passthrough("load.test", "load", []string{echo}))
 	hello := lab.Hello("load.test")
+	first := dial(t, addr)
+	exchangeEcho(t, first, hello)
+	alike := len(lab.Descriptors(t, b.PID()))
+	first.Close()
 	sessions := make([]*net.TCPConn, long)
 	for i := range sessions {
 		c := dial(t, addr)
@@ -87,6 +94,7 @@ func TestUpgrades(t *testing.T) {
 	calls := load(t, "calls", "-target", addr, "-sni", "load.test", "-rate", "200", "-for", "12s")
 	calls.WaitLine("^calling")
 	pid := b.PID()
+	var gone time.Duration
 	for i := range 20 {
 		mark := b.Mark()
 		done := b.upgrade(pid)
@@ -94,20 +102,36 @@ func TestUpgrades(t *testing.T) {
 		if done.Moved < long {
 			t.Errorf("upgrade %d: %d sessions moved, want at least %d", i, done.Moved, long)
 		}
-		pid = done.PID
+		pid, gone = done.PID, max(gone, done.gone)
 		for j, c := range sessions {
 			message := fmt.Appendf(nil, "upgrade %d of session %d", i, j)
 			exchangeEcho(t, c, message)
 		}
 	}
+	t.Logf("the process before was gone %v behind the answer at the latest", gone)
 	if got := result(calls); got["ok"] != total(got) || got["ok"] < 500 {
 		t.Errorf("the load got %v, want all ok", got)
+	}
+	// What a process hands on, and what it finds, is all that the last one has.
+	b.alone(long)
+	if got, want := len(lab.Descriptors(t, pid)), alike+2*long; got > want {
+		t.Errorf("behind 20 upgrades there are %d descriptors, want %d at most", got, want)
 	}
 	for _, c := range sessions {
 		c.Close()
 	}
 	syscall.Kill(pid, syscall.SIGTERM)
 	waitEnded(t, pid)
+}
+
+// alone waits until a balancer has so many sessions left.
+func (b *balancer) alone(n int) {
+	b.t.Helper()
+	for deadline := time.Now().Add(lab.Patience); len(b.sessionIDs()) != n; {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("%d sessions are left, want %d", len(b.sessionIDs()), n)
+		}
+	}
 }
 
 // exchangeRest expects what was sent before.
