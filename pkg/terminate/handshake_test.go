@@ -296,8 +296,15 @@ func TestBackendResumes(t *testing.T) {
 			alpn string
 			want bool
 		}{
-			{b, "h2", false}, {b, "h2", true}, {b, "http/1.1", false}, {b, "http/1.1", true}, {b, "", false},
-			{none, "h2", false}, {none, "h2", false}, {swapped, "h2", false}, {swapped, "h2", true},
+			{b, "h2", false},
+			{b, "h2", true},
+			{b, "http/1.1", false},
+			{b, "http/1.1", true},
+			{b, "", false},
+			{none, "h2", false},
+			{none, "h2", false},
+			{swapped, "h2", false},
+			{swapped, "h2", true},
 		} {
 			fd := dialFD(t, listener)
 			accepted, err := listener.Accept()
