@@ -44,6 +44,7 @@ type guest struct {
 
 	picked atomic.Pointer[balancer.Backend]
 	dial   atomic.Int64 // how long the last one took, and 1
+	tunnel atomic.Bool  // it carries WebSocket
 
 	// The goroutine's until it is done, then the loop's.
 	result web.Result
@@ -52,6 +53,7 @@ type guest struct {
 	mu        sync.Mutex // guards the fields below
 	transport net.Conn
 	aborted   bool
+	parted    chan struct{} // nil: it is not being told of its end; closed once it has been
 }
 
 func newGuest(s *session, by server, cancel context.CancelFunc, prefix []byte) *guest {
@@ -67,7 +69,7 @@ func newGuest(s *session, by server, cancel context.CancelFunc, prefix []byte) *
 	g.cut = cut
 	g.client = web.Client{
 		Conn: &g.conn, Context: life, Addr: g.caller.client, Local: g.caller.local, ID: s.id.String(), SNI: s.sni,
-		Left: g.left, Picked: g.picked.Store,
+		Left: g.left, Switched: func() { g.tunnel.Store(true) }, Picked: g.picked.Store,
 	}
 	if t.near == nil {
 		g.plain = true
@@ -283,9 +285,12 @@ func (c *guestConn) CloseWrite() error {
 	return err
 }
 
-// Close ends the connection in order.
+// Close ends the connection in order, but for one that is being told of its end.
 func (c *guestConn) Close() error {
 	c.endedBy(BySnicket)
+	if c.g.parting() != nil {
+		return nil
+	}
 	return c.Conn.Close()
 }
 

@@ -92,7 +92,9 @@ func (t *terminal) expelled(o Outcome, why string) {
 	}
 	g.decided = true
 	t.s.outcome, t.s.endedBy, t.err = o, BySnicket, why
-	g.abort()
+	if o != Drained || t.s.w.ending || !g.part() {
+		g.abort()
+	}
 }
 
 // siteExpired looks after the idle timeout of a session that goroutines serve.
@@ -122,4 +124,7 @@ func (g *guest) serve(ctx context.Context, fd int, timeouts *Timeouts) {
 	}
 	g.result = g.by.Serve(ctx, &g.client)
 	_ = g.conn.Close()
+	if parted := g.parting(); parted != nil {
+		<-parted
+	}
 }

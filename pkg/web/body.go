@@ -69,6 +69,9 @@ func (a *attempt) download(res *http.Response) io.ReadCloser {
 	a.x.answer = d
 	if w, ok := res.Body.(io.ReadWriteCloser); ok && res.StatusCode == http.StatusSwitchingProtocols {
 		a.x.upgraded = true
+		if f := a.x.visit.client.Switched; f != nil {
+			f()
+		}
 		return &tunnel{download: d, w: w}
 	}
 	return d

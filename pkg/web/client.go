@@ -38,6 +38,10 @@ type Client struct {
 	// any goroutine, and may be told of what it does not know by Here. Nil: nobody knows.
 	Left func() Presence
 
+	// Switched is told when the connection has become one of WebSocket, from any
+	// goroutine. It may be nil.
+	Switched func()
+
 	// Picked is told of each backend that a request goes to, from any goroutine.
 	// It may be nil.
 	Picked func(*balancer.Backend)
