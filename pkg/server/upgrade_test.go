@@ -112,11 +112,11 @@ func witness(socket string) error {
 		return err
 	}
 	for _, row := range with.State.Statuses {
-		fmt.Println(row.Pool, row.ID, row.Wished.State)
+		fmt.Fprintln(os.Stdout, row.Pool, row.ID, row.Wished.State)
 	}
 	select {
 	case <-signals:
-		fmt.Println("SIGHUP")
+		fmt.Fprintln(os.Stdout, "SIGHUP")
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
