@@ -30,19 +30,7 @@ type watching struct {
 func watchDashboard(t *testing.T, url string) *watching {
 	t.Helper()
 	lab.Require(t, "chromium", "chromium")
-	dir := t.TempDir()
-	for _, name := range []string{"package.json", "package-lock.json", "dashboard.js"} {
-		text, err := os.ReadFile(filepath.Join("testdata/dashboard", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		lab.WriteFile(t, filepath.Join(dir, name), text)
-	}
-	install := exec.CommandContext(t.Context(), lab.Require(t, "npm", "npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
+	dir := npm(t, "testdata/dashboard", "dashboard.js")
 	in, goOn, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +39,21 @@ func watchDashboard(t *testing.T, url string) *watching {
 	t.Cleanup(func() { goOn.Close() })
 	p := lab.Start(t, lab.Command{Path: "node", Args: []string{"dashboard.js", url}, Dir: dir, Stdin: in, Env: []string{"HOME=" + dir}})
 	return &watching{p, t, goOn, 0}
+}
+
+// npm copies files into a directory of the test's own, with the packages that package.json beside them names.
+func npm(t *testing.T, from string, files ...string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, name := range append(files, "package.json", "package-lock.json") {
+		lab.WriteFile(t, filepath.Join(dir, name), []byte(read(t, filepath.Join(from, name))))
+	}
+	install := exec.CommandContext(t.Context(), lab.Require(t, "npm", "npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, out)
+	}
+	return dir
 }
 
 // step waits until the browser has come to a step, and returns what it says of it.
