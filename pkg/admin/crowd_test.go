@@ -108,7 +108,7 @@ func (c *crowded) answers(ip, path string) {
 // Whatever clients over TCP hold, and for as long as they may: the socket answers, as does
 // the address those who hold nothing, and those who hold all they may.
 func TestNobodyIsLockedOut(t *testing.T) {
-	const large = 8 << 20 // more than sockets have room for
+	const large = 6 << 20 // more than sockets have room for
 	for name, hold := range map[string]func(c *crowded, ip string){
 		"silent":        func(c *crowded, ip string) { c.from(ip) },
 		"half a header": func(c *crowded, ip string) { fmt.Fprint(c.from(ip), "GET /metrics HTTP/1.1\r\nHo") },
@@ -143,7 +143,7 @@ func TestNobodyIsLockedOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := serveCrowd(t, large, nil)
-			for range 20 { // more than one address may have, and both together than there are
+			for range 17 { // more than one address may have, and both together than there are
 				hold(c, "127.0.0.1")
 				hold(c, "127.0.0.2")
 			}
