@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+	"weak"
 
 	"github.com/snicketlb/snicket/pkg/certs"
 	"github.com/snicketlb/snicket/pkg/proxyheader"
@@ -58,10 +59,11 @@ func (c *secured) told() *proxyheader.SSL {
 }
 
 // shownNames remembers what the SSL TLV tells of the certificates that clients are
-// shown: nobody else has a use for their parsed form, so it is not kept with them.
+// shown: nobody else has a use for their parsed form, so it is not kept with them. One
+// that is replaced goes, with its key: it is not held by being remembered.
 type shownNames struct {
 	mu    sync.Mutex // guards names
-	names map[*tls.Certificate]shownName
+	names map[weak.Pointer[tls.Certificate]]shownName
 }
 
 type shownName struct{ signature, key string }
@@ -73,17 +75,18 @@ const keepShown = 1024
 func (n *shownNames) of(c *tls.Certificate) shownName {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if name, ok := n.names[c]; ok {
+	key := weak.Make(c)
+	if name, ok := n.names[key]; ok {
 		return name
 	}
 	if n.names == nil || len(n.names) >= keepShown {
-		n.names = map[*tls.Certificate]shownName{}
+		n.names = map[weak.Pointer[tls.Certificate]]shownName{}
 	}
 	var name shownName
 	if leaf, err := x509.ParseCertificate(c.Certificate[0]); err == nil { // it is the one that was loaded
 		name = shownName{opensslSignature(leaf.SignatureAlgorithm), keyName(leaf)}
 	}
-	n.names[c] = name
+	n.names[key] = name
 	return name
 }
 
