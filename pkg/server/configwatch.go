@@ -60,9 +60,10 @@ func (s *Server) watchConfig(ctx context.Context) error {
 // configLook is what was seen at the last look at the configuration's files.
 type configLook struct {
 	sources []string
-	stamps  map[string]stamp
-	files   []string // that have come, gone or been written since the look before
-	tried   [32]byte // Digest of what was put into force, or could not be
+	stamps  map[string]stamp // from before the files were read: no change is missed
+	read    map[string]stamp // from behind that: a change that was read is named
+	files   []string         // that had come, gone or been written when they were read last
+	tried   [32]byte         // Digest of what was put into force, or could not be
 }
 
 // news reports whether the files in path hold another configuration than the one that
@@ -75,8 +76,9 @@ func (l *configLook) news(path string, running *config.Config, changed, failed b
 		return false
 	}
 	c, _ := config.Load(path)
-	l.files = differing(l.stamps, stamps)
-	l.sources, l.stamps = c.Sources, stamps
+	read := stampsOf(append(slices.Clone(running.Sources), c.Sources...))
+	l.files = differing(l.read, read)
+	l.sources, l.stamps, l.read = c.Sources, stamps, read
 	known := c.Digest == l.tried || c.Digest == running.Digest && !failed
 	l.tried = c.Digest
 	return !known

@@ -33,7 +33,7 @@ func TestConfigIsWatched(t *testing.T) {
 	must(o.Reload(t.Context()))
 
 	write(o.path, watched+preamble+route("a")+route("b"))
-	o.log.wait(t, `msg="configuration has changed" files=snicket.toml$`, 1)
+	o.log.wait(t, `msg="configuration has changed"`, 1) // perhaps at the first look
 	o.log.wait(t, `msg="reload done" generation=3 routes="added: b"`, 1)
 	if err := os.Mkdir(filepath.Join(dir, "conf.d"), 0o700); err != nil {
 		t.Fatal(err)
