@@ -297,3 +297,25 @@ func TestUpgradeFailsMeanwhile(t *testing.T) {
 	o.log.wait(t, `msg="upgrade failed" problems="waiting for greeting: the other process has ended`, 1)
 	o.log.wait(t, `msg="reload done"`, 1)
 }
+
+// TestUpgradeForgetsAgent upgrades to a configuration that asks no agent any more: what it
+// said last, which nobody would ever take back, is forgotten.
+func TestUpgradeForgetsAgent(t *testing.T) {
+	backend := lab.Serve(t, lab.Echo(), lab.Options{})
+	agent := lab.Serve(t, func(c *lab.Conn) { _, _ = io.WriteString(c, "up drain\n") }, lab.Options{})
+	_, port, _ := net.SplitHostPort(agent.Addr())
+	socket := filepath.Join(t.TempDir(), "admin.sock")
+	text := func(health string) string {
+		return preamble + fmt.Sprintf("[admin]\nsocket = %q\n[[routes]]\nhosts = [\"a.test\"]\npool = \"web\"\n[pools.web]\nbackends = [%q]\n[pools.web.health]\ninterval = \"10ms\"\n%s", socket, backend.Addr(), health)
+	}
+	o := &operated{Client: client.New(socket), socket: socket}
+	o.running = startBy(t, server.Options{Upgrade: followed(t)}, text("kind = \"agent\"\nport = "+port+"\n"))
+	t.Cleanup(o.Close)
+	o.log.wait(t, `msg="backend drains" .*why="agent says drain"`, 1)
+	o.write(text("kind = \"tcp\"\n"))
+	done := must(o.Upgrade(t.Context(), ""))
+	t.Cleanup(func() { _ = syscall.Kill(done.PID, syscall.SIGKILL) })
+	if got := o.backend(t, "web", backend.Addr()); got.State != "ready" {
+		t.Errorf("behind the upgrade it is %s (%s), want ready", got.State, got.Why)
+	}
+}
