@@ -8,7 +8,7 @@ import { clean, clock, count, lasting, plural } from "./text.js";
 const SVG = "http://www.w3.org/2000/svg";
 const FEW = 8; // backends of a pool that have rows at first
 const MANY = 24; // backends on the board, above which only those in trouble have
-const MARKS = 240; // of a pool at most
+const MARKS = 120; // of a pool at most; a sign stands for the rest
 const ORDER = { down: 0, ejected: 1, draining: 2, ready: 3 };
 const STRIP = 200; // units of a strip's width
 
@@ -58,7 +58,7 @@ export class Board {
     const all = this.#all.has(name);
     const listed = all ? backends : backends.filter((b) => !many || b.state !== "ready").slice(0, FEW);
     say(e.querySelector("h3"), clean(name));
-    const notes = pool ? [`${pool.ready} of ${pool.backends} ready`, plural(pool.sessions, "session")] : [];
+    const notes = pool ? [`${count(pool.ready)} of ${count(pool.backends)} ready`, plural(pool.sessions, "session")] : [];
     if (pool?.queue) notes.push(`${count(pool.queue)} wait`);
     if (pool?.panic) notes.push("in panic: all are tried");
     say(e.querySelector("p"), notes.join(" · "));
@@ -76,6 +76,7 @@ export class Board {
 // fillMarks shows backends that have no row; those in trouble come first.
 function fillMarks(e, backends) {
   e.hidden = backends.length === 0;
+  attr(e, "data-rest", backends.length > MARKS ? "+" + count(backends.length - MARKS) : null);
   rows(e, backends.slice(0, MARKS), () => el("i"), (mark, b) => {
     attr(mark, "class", b.state);
     attr(mark, "title", `${clean(b.name)}: ${b.state}, ${plural(b.sessions, "session")}`);
