@@ -3,83 +3,77 @@
 package e2e_test
 
 import (
-	"crypto/tls"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/snicketlb/snicket/internal/lab"
 )
 
-// BenchmarkIdle measures what a terminated session holds of memory that has passed some bytes and fallen silent, to a
-// plain backend and to one with TLS: an operation is a session, KiB/session is the share of the balancer's process (PSS).
-func BenchmarkIdle(b *testing.B) {
-	edge, inner := lab.NewAuthority(b, "edge"), lab.NewAuthority(b, "inner")
-	cert, key := edge.WriteServer(b, "a.test")
-	for _, bb := range []struct {
-		name    string
-		backend *lab.Server
-		tls     string
-	}{
-		{"plain", lab.Serve(b, lab.Echo(), lab.Options{}), ""},
-		{
-			"reencrypted", lab.Serve(b, lab.Echo(), lab.Options{TLS: inner.Server(b, "a.test")}),
-			fmt.Sprintf("[pools.a.tls]\nca = %q\n", inner.WriteCA(b)),
-		},
-	} {
-		for _, size := range []int{100, 16 << 10} {
-			b.Run(fmt.Sprintf("%s-%d", bb.name, size), func(b *testing.B) {
-				addr := lab.FreeAddr(b)
-				p := run(b, listener(addr)+terminated("a.test", "a", cert, key, []string{bb.backend.Addr()})+bb.tls+
-					"[pools.a.health]\nenabled = false\n[log]\naccess = \"off\"\n")
-				ask(b, addr, edge.Client("a.test"), "first")
-				before := proportionalSet(b, p.PID())
-				buf := make([]byte, size)
-				var held []*tls.Conn
-				for b.Loop() {
-					c, err := tls.Dial("tcp", addr, edge.Client("a.test"))
-					if err != nil {
-						b.Fatal(err)
-					}
-					held = append(held, c)
-					if _, err := c.Write(buf); err != nil {
-						b.Fatal(err)
-					}
-					if _, err := io.ReadFull(c, buf); err != nil {
-						b.Fatal(err)
-					}
-				}
-				<-time.After(3 * time.Second) // what handshakes leave behind is collected once it is quiet
-				b.ReportMetric(float64(proportionalSet(b, p.PID())-before)/float64(len(held)), "KiB/session")
-				b.ReportMetric(0, "ns/op") // of no meaning
-				for _, c := range held {
-					c.Close()
-				}
-			})
+// TestIdle holds 8,000 idle sessions. Each costs two descriptors and nothing else that the process can be seen to
+// hold; the memory of each is printed. All are whole afterwards.
+func TestIdle(t *testing.T) {
+	const sessions = 8000
+	server := load(t, "serve")
+	backend := server.WaitLine(`^listening (.*)$`)[1]
+	b, addr := pass(t, backend, "")
+	exchangeEcho(t, dial(t, addr), lab.Hello("a.test")) // what the first session makes for good, it makes now
+	descriptors, memory := len(lab.Descriptors(t, b.PID())), resident(t, b.PID())
+
+	stdin, release := io.Pipe()
+	defer release.Close()
+	hold := lab.Start(t, lab.Command{
+		Path: program(t, "internal/lab/load"), Stdin: stdin,
+		Args: []string{"hold", "-target", addr, "-sni", "a.test", "-n", strconv.Itoa(sessions)},
+	})
+	hold.WaitLine(fmt.Sprintf(`^holding %d: ok=%d `, sessions, sessions))
+
+	if got, most := len(lab.Descriptors(t, b.PID()))-descriptors, 2*sessions+64; got < 2*sessions || got > most {
+		t.Errorf("got %d more descriptors for %d idle sessions, want two each and at most 64 more", got, sessions)
+	}
+	pipes := 0
+	for _, kind := range lab.Descriptors(t, b.PID()) {
+		if kind == "pipe" {
+			pipes++
 		}
+	}
+	if pipes > 64 {
+		t.Errorf("%d descriptors are pipes: an idle session holds none", pipes)
+	}
+	t.Logf("memory: %d bytes per idle session", (resident(t, b.PID())-memory)/sessions)
+	if got := threads(t, b.PID()); got > 64 {
+		t.Errorf("%d threads", got)
+	}
+	release.Close()
+	if got := result(hold); got["ok"] != sessions {
+		t.Errorf("afterwards got %v, want %d ok", got, sessions)
 	}
 }
 
-// proportionalSet is the memory of a process, what it shares with others by its part, in KiB.
-func proportionalSet(b *testing.B, pid int) int {
-	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+// resident returns a process's resident memory in bytes.
+func resident(t *testing.T, pid int) int { return 1024 * status(t, pid, "VmRSS:") }
+
+func threads(t *testing.T, pid int) int { return status(t, pid, "Threads:") }
+
+func status(t *testing.T, pid int, key string) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	for line := range strings.SplitSeq(string(text), "\n") {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
-			n, err := strconv.Atoi(f[1])
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		if len(fields) >= 2 && string(fields[0]) == key {
+			n, err := strconv.Atoi(string(fields[1]))
 			if err != nil {
-				b.Fatal(err)
+				t.Fatal(err)
 			}
 			return n
 		}
 	}
-	b.Fatal("no Pss")
+	t.Fatalf("no %s in /proc/%d/status", key, pid)
 	return 0
 }
