@@ -293,7 +293,7 @@ func (s *session) takeOpening(o *OpeningTransfer) {
 	if !o.Whole {
 		p.hellos.Add(1)
 		s.helloHeld = true
-		w.l.Set(&s.timer, min(s.helloUntil, w.l.Now()+helloGrace), s)
+		w.l.Set(&s.timer, w.l.Now()+lookTime, s)
 		return
 	}
 	hello, outcome, err := s.examine(s.peek.buf)

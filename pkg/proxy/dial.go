@@ -124,15 +124,19 @@ func (s *session) waitBacklog(now time.Duration) {
 }
 
 func (s *session) dialExpired(now time.Duration) {
-	if s.dialUntil == 0 || now >= s.dialUntil {
-		s.dialUntil = 0
+	if s.dialUntil == 0 {
 		s.redial(errDialTimeout)
 		return
 	}
 	t := s.backend.Value().(*Target)
 	switch errno := t.Address.Connect(int(s.b.fd)); errno {
 	case unix.EAGAIN:
-		s.waitBacklog(now)
+		if now < s.dialUntil {
+			s.waitBacklog(now)
+			return
+		}
+		s.dialUntil = 0
+		s.redial(errDialTimeout)
 	case 0, unix.EISCONN:
 		s.dialUntil = 0
 		tok, err := s.w.l.Add(int(s.b.fd), (*backendEnd)(s))

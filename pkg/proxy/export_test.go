@@ -30,6 +30,21 @@ func (p *Proxy) Dump() string {
 	return strings.Join(all, "")
 }
 
+// Hold has all loops stand still until release is called: what happens meanwhile they find
+// in one turn.
+func (p *Proxy) Hold() (release func()) {
+	over := make(chan struct{})
+	for _, w := range p.workers {
+		held := make(chan struct{})
+		w.l.Post(func() {
+			close(held)
+			<-over
+		})
+		<-held
+	}
+	return func() { close(over) }
+}
+
 // Held tells what is counted or kept for sessions: all is 0 when there are none.
 func (p *Proxy) Held() map[string]int {
 	p.barrier() // what one loop still has to tell another is posted

@@ -1,6 +1,13 @@
 package proxy
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
+
+// lookTime is how long a session that stood still has at least: what came meanwhile, which
+// its loop learns in one of the next turns, goes before a timeout that is over by then.
+const lookTime = 100 * time.Millisecond
 
 // errLost is why a session ends that another process had taken over.
 var errLost = errors.New("the process that it was moved to has ended")
@@ -89,14 +96,15 @@ func (s *session) thaw() {
 	if !s.register() {
 		return
 	}
+	look := s.w.l.Now() + lookTime
 	switch s.phase { //nolint:exhaustive // no other is frozen
 	case inHello:
-		s.w.l.Set(&s.timer, min(s.helloUntil, s.w.l.Now()+helloGrace), s)
+		s.w.l.Set(&s.timer, look, s)
 	case inQueue:
-		s.w.l.Set(&s.timer, s.ticket.since+s.pool.QueueTimeout, s)
+		s.w.l.Set(&s.timer, max(s.ticket.since+s.pool.QueueTimeout, look), s)
 	case inDial:
-		until := s.choice.begun + s.choice.via.DialTimeout
-		if s.dialUntil != 0 {
+		until := max(s.choice.begun+s.choice.via.DialTimeout, look)
+		if s.dialUntil != 0 { // no event tells: it is tried
 			until = s.w.l.Now()
 		}
 		s.w.l.Set(&s.timer, until, s)
