@@ -407,10 +407,10 @@ func TestEjectorRestore(t *testing.T) {
 			t.Error("it is not ejected")
 		}
 		elapse(4 * time.Second)
+		r.want("p/a returns @4s")
 		if r.Backend("p", "a").Ejected() {
 			t.Error("its time is over, and it is ejected still")
 		}
-		r.want("p/a returns @4s")
 		r.fails("a", 3)
 		r.want("p/a ejected for 20s @4s" + refused)
 	})

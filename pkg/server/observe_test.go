@@ -67,13 +67,13 @@ func TestNoProbesTakeNothingDown(t *testing.T) {
 func TestNames(t *testing.T) {
 	lab.Leaks(t)
 	ca := lab.NewAuthority(t, "ca")
-	options := lab.Options{TLS: ca.Server(t, "a.test")}
+	options := lab.Options{TLS: ca.Server(t, "a.test"), Addr: lab.FreeAddr(t)}
 	one := lab.Serve(t, lab.Echo(), options)
 	_, port, err := net.SplitHostPort(one.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	options.Addr = net.JoinHostPort("127.0.0.2", port)
+	options.Addr = net.JoinHostPort("127.0.0.2", port) // no port that the kernel gives away
 	two := lab.Serve(t, lab.Echo(), options)
 	text := "[[routes]]\nhosts = [\"a.test\"]\npool = \"web\"\n[pools.web]\nbackends = [\"app.internal:" + port + "\"]\n" +
 		"[pools.web.health]\nenabled = false\n"
