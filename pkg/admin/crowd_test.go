@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -178,36 +179,41 @@ func TestAnswersThatNobodyTakes(t *testing.T) {
 	}
 }
 
-// One address has two answers made at a time, and what waits lets others pass.
+// One address has two answers made at a time, however many it asks for, and those that wait
+// let others pass.
 func TestTurnsAreShared(t *testing.T) {
-	begun, end := make(chan struct{}), make(chan struct{})
+	begun, end := make(chan struct{}, 16), make(chan struct{})
+	var making, most atomic.Int32
 	c := serveCrowd(t, 1, func() admin.Status {
+		n := making.Add(1)
+		for was := most.Load(); n > was; was = most.Load() {
+			if most.CompareAndSwap(was, n) {
+				break
+			}
+		}
 		begun <- struct{}{}
 		<-end
+		making.Add(-1)
 		return admin.Status{State: admin.Running}
 	})
-	ask := func(ip string) net.Conn {
-		t.Helper()
+	var asked []net.Conn
+	for _, ip := range []string{"127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2"} {
 		conn := c.from(ip)
 		send(t, conn, "GET", "/v1/status", "")
-		return conn
+		asked = append(asked, conn)
 	}
-	first, second := ask("127.0.0.1"), ask("127.0.0.1")
-	<-begun
-	<-begun
-	third := ask("127.0.0.1")
-	other := ask("127.0.0.2")
-	<-begun
+	for range 3 { // two of the one, and the other
+		<-begun
+	}
 	c.answers("127.0.0.1", "/metrics") // has turns of its own
-	end <- struct{}{}
-	end <- struct{}{}
-	end <- struct{}{}
-	<-begun // the one that waits, only now: of these three two were of its address
-	end <- struct{}{}
-	for _, conn := range []net.Conn{first, second, third, other} {
+	close(end)
+	for _, conn := range asked {
 		if res := hear(t, conn); res.StatusCode != http.StatusOK {
 			t.Errorf("got %s", res.Status)
 		}
+	}
+	if got := most.Load(); got != 3 {
+		t.Errorf("got %d answers made at a time, want 3: two of one address, and one of another", got)
 	}
 }
 
