@@ -34,7 +34,7 @@ func printRefused(c *cli.Context, list []admin.Refusal) error {
 func eventsCommand() *cli.Command {
 	return asking(&cli.Command{
 		Name: "events", Usage: "show what happened to a running balancer: backends, reloads, operators",
-		Description: "They are the lines of its log, whatever its level: the latest 1024.",
+		Description: "They are the latest 1024 lines of its log, of the level info and above, also where [log] sets a level that leaves them out there.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, DisableDefaultText: true, Usage: "go on with what happens, till Ctrl-C"},
 			&cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print one JSON object for each"},
