@@ -3,9 +3,14 @@
 package e2e_test
 
 import (
+	"bufio"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -90,5 +95,33 @@ func TestStalledLogs(t *testing.T) {
 				p.WaitLine(`\bmsg=stopped cut=1 records_lost=\d+$`)
 			}
 		})
+	}
+}
+
+// TestLogOfLibraries has a backend of HTTP say more than it was asked, of which net/http writes a line: it is one of the
+// log, in the log's format, and an event.
+func TestLogOfLibraries(t *testing.T) {
+	edge := lab.NewAuthority(t, "edge")
+	cert, key := edge.WriteServer(t, "a.test")
+	backend := lab.Serve(t, func(c *lab.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 Unasked\r\n\r\n")
+			_, _ = io.Copy(io.Discard, c) // until it is given up
+		}
+	}, lab.Options{})
+	addr := lab.FreeAddr(t)
+	b := start(t, listener(addr)+"[log]\nformat = \"json\"\naccess = \"off\"\n"+
+		terminated("a.test", "a", cert, key, []string{backend.Addr()}, "[pools.a.health]", "enabled = false")+"[routes.http]\n")
+	b.WaitLine(`"msg":"ready"`)
+	c := dialTLS(t, addr, edge.Client("a.test"))
+	defer c.Close()
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+	line := b.WaitLine("^.*200 Unasked.*$")[0]
+	var said struct{ Level, Msg string }
+	if err := json.Unmarshal([]byte(line), &said); err != nil || said.Level != "WARN" || !strings.Contains(said.Msg, "Unsolicited response") {
+		t.Errorf("got %s, %v, want a warning in JSON", line, err)
+	}
+	if events := b.operate("events"); !strings.Contains(events, "200 Unasked") {
+		t.Errorf("got %s, want it among the events", events)
 	}
 }

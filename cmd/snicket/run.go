@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -39,6 +41,10 @@ func runCommand() *cli.Command {
 				server.Refuse(from, err)
 				return configError(c, path, err)
 			}
+			// What net/http has to say of a backend goes to package log, and would stand
+			// among the lines of the log in a form of its own.
+			log.SetFlags(0)
+			log.SetOutput(slog.NewLogLogger(s.Log().Handler(), slog.LevelWarn).Writer())
 			signals, stop := listenForSignals()
 			defer stop()
 			makeRoomFor(s.Loops())

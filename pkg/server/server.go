@@ -149,6 +149,10 @@ func (s *Server) build(old *shared) *plan {
 // process wants GOMAXPROCS above it.
 func (s *Server) Loops() int { return s.loops }
 
+// Log is the log, in the level and format of the configuration in force. It may be
+// written to from any goroutine, and holds up nobody.
+func (s *Server) Log() *slog.Logger { return s.log }
+
 // Run serves until ctx is done, which ends all sessions at once, or a signal ends
 // it: SIGTERM or SIGINT stops accepting and waits for sessions for the drain timeout
 // at most, a second one does not wait. SIGHUP reloads, SIGUSR1 opens the access log
