@@ -105,6 +105,6 @@ func (l *looker) wish(pool, backend, state string) tea.Cmd {
 		ctx, cancel := context.WithTimeout(l.ctx, topPatience)
 		defer cancel()
 		b, err := l.c.SetState(ctx, pool, backend, state)
-		return wished{fmt.Sprintf("%s/%s is %s, with %d sessions", pool, backend, b.State, b.Sessions), err}
+		return wished{fmt.Sprintf("%s/%s is %s, with %s", pool, backend, b.State, sessionsText(b.Sessions)), err}
 	}
 }

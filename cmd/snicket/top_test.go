@@ -152,7 +152,7 @@ func TestTopBackends(t *testing.T) {
 	s.keys("d")
 	s.want("2 shows the backends")
 	s.keys("2")
-	s.want("[2 Backends]", "> web/b2", "connect: refused ?[2J", "7.0/s")
+	s.want("[2 Backends]", "> web/b2", "connect: refused ?[2J", "7.0/s", "  d drains  r readies  ? help  q quits")
 	s.ordered("web/b2", "web/b3", "web/b1")
 	s.keys("down", "d")
 	s.want("drain web/b3? y does it")

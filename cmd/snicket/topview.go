@@ -250,7 +250,7 @@ func (t *top) foot() string {
 	case t.helping:
 		return styled(faint, "any key goes back")
 	}
-	keys := "1 2 3 lists  arrows choose  s sorts  / filters "
+	keys := "1-3 lists  arrows move  s sorts  / filters " // fits 80 columns with all below
 	if t.page == pageBackends {
 		keys += " d drains  r readies "
 	}
