@@ -163,7 +163,7 @@ func query(c *cli.Context) (server.Query, error) {
 	if name := c.Args().First(); name != "-" {
 		q.Name = strings.ToLower(strings.TrimSuffix(name, "."))
 		if err := sni.CheckName(q.Name); err != nil {
-			return q, usageHint("write a host name, such as www.example.com, or - for a hello without one", "%q: %w", name, err)
+			return q, usageHint("write a host name, such as www.example.com, or - for a hello without one", "%w", err)
 		}
 	}
 	if from := c.String("from"); from != "" {

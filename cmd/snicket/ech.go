@@ -21,7 +21,7 @@ func echKeygenCommand() *cli.Command {
 		Description: "The key goes to a file for ech_keys in [tls], in the format of RFC 9934. What clients must know " +
 			"goes to standard output, as an HTTPS record for the DNS of each HOST that ECH is to hide.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "public-name", Usage: "let `NAME` stand in hellos for all to read; a route must terminate it"},
+			neededFlag{&cli.StringFlag{Name: "public-name", Usage: "let `NAME` stand in hellos for all to read; a route must terminate it"}},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "write the key to `FILE`, which must not exist", DefaultText: "NAME.ech.pem"},
 		},
 		Action: echKeygen,
@@ -31,7 +31,7 @@ func echKeygenCommand() *cli.Command {
 func echKeygen(c *cli.Context) error {
 	name := c.String("public-name")
 	if name == "" {
-		return usageHint("--public-name front.example.com", "ech-keygen needs the name that everybody may read")
+		return usage(c, "needs --public-name, the name that everybody may read")
 	}
 	hosts := c.Args().Slice()
 	for i, host := range hosts {

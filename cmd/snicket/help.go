@@ -52,14 +52,17 @@ func prepare(parent string, commands []*cli.Command) {
 	}
 }
 
-// printHelp is the cli package's HelpPrinter: data is the program or a command.
-func printHelp(w io.Writer, _ string, data any) {
+// printHelp prints the help of what data is: the program or a command.
+func printHelp(w io.Writer, data any) error {
+	var b strings.Builder
 	switch of := data.(type) {
 	case *cli.App:
-		printProgramHelp(w, of)
+		printProgramHelp(&b, of)
 	case *cli.Command:
-		printCommandHelp(w, of)
+		printCommandHelp(&b, of)
 	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 func printProgramHelp(w io.Writer, app *cli.App) {
@@ -165,8 +168,7 @@ func helpCommand() *cli.Command {
 		Name: "help", Aliases: []string{"h"}, Usage: "show the commands, or how one of them is used", ArgsUsage: "[COMMAND...]",
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
-				printHelp(c.App.Writer, "", c.App)
-				return nil
+				return printHelp(c.App.Writer, c.App)
 			}
 			among, parent := c.App.Commands, ""
 			var found *cli.Command
@@ -178,8 +180,7 @@ func helpCommand() *cli.Command {
 				found = among[i]
 				among, parent = found.Subcommands, fullName(found)
 			}
-			printHelp(c.App.Writer, "", found)
-			return nil
+			return printHelp(c.App.Writer, found)
 		},
 	}
 }

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +34,9 @@ func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 // run is the whole command, and returns its exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app := newApp(stdin, stdout, stderr)
-	err := app.Run(permute(app, args))
+	var unhelped error // the cli package has no place for it
+	cli.HelpPrinter = func(w io.Writer, _ string, data any) { unhelped = printHelp(w, data) }
+	err := cmp.Or(app.Run(permute(app, args)), unhelped)
 	if err == nil {
 		return 0
 	}
@@ -48,7 +51,6 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
-	cli.HelpPrinter = printHelp
 	app := &cli.App{
 		Name:        "snicket",
 		Usage:       "route TLS connections by server name",
@@ -75,7 +77,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		if c.Bool("version") {
 			return printVersion(c)
 		}
-		return cli.ShowAppHelp(c)
+		return printHelp(c.App.Writer, c.App)
 	}
 	return app
 }

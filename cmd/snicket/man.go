@@ -45,7 +45,7 @@ func (m *manual) write(app *cli.App) {
 	for _, group := range groups() {
 		m.section(group)
 		if group == groupLook {
-			m.text("These and the next find the balancer at its admin socket, and with --json print what programs read:")
+			m.text("Of these and the next, those that take --json print what programs read by it. All find the balancer at its admin socket:")
 			m.term("--socket PATH", "The socket.")
 			m.term("-c FILE", "The socket that FILE names in [admin].")
 			m.text("Without them $SNICKET_SOCKET names it, else " + defaultConfig + " does, else it is at the usual place: see Files.")
@@ -68,10 +68,18 @@ func (m *manual) synopsis(c *cli.Command) {
 		return
 	}
 	m.line(".HP\n.B snicket %s", escape(fullName(c)))
+	for _, f := range c.Flags {
+		if needed, ok := f.(neededFlag); ok {
+			m.line("%s", escape(needed.form()))
+		}
+	}
 	if c.ArgsUsage != "" {
 		m.line("%s", escape(c.ArgsUsage))
 	}
 	for _, f := range c.Flags {
+		if _, needed := f.(neededFlag); needed {
+			continue
+		}
 		form, _, _ := strings.Cut(f.String(), "\t")
 		forms := strings.Split(form, ", ")
 		form, _, repeated := strings.Cut(forms[len(forms)-1], " [ ")

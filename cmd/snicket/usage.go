@@ -29,9 +29,26 @@ func usage(c *cli.Context, format string, args ...any) error {
 // fullName is a command's name with that of the one it belongs to.
 func fullName(c *cli.Command) string { return strings.TrimPrefix(c.HelpName, "snicket ") }
 
+// neededFlag is a flag without which its command cannot be used, which the command sees
+// to: what the cli package says of one that is missing is a page.
+type neededFlag struct{ *cli.StringFlag }
+
+// form is how the flag is written.
+func (f neededFlag) form() string {
+	form, _, _ := strings.Cut(f.String(), "\t")
+	return form
+}
+
 // usageLine is how a command is used, in one line.
 func usageLine(c *cli.Command) string {
-	line := "usage: " + c.HelpName
+	line, further := "usage: "+c.HelpName, false
+	for _, f := range c.Flags {
+		if needed, ok := f.(neededFlag); ok {
+			line += " " + needed.form()
+		} else if f != cli.HelpFlag {
+			further = true
+		}
+	}
 	switch {
 	case len(c.Subcommands) > 0:
 		names := make([]string, len(c.Subcommands))
@@ -42,7 +59,7 @@ func usageLine(c *cli.Command) string {
 	case c.ArgsUsage != "":
 		line += " " + c.ArgsUsage
 	}
-	if slices.ContainsFunc(c.Flags, func(f cli.Flag) bool { return f != cli.HelpFlag }) {
+	if further {
 		line += " [FLAG...]"
 	}
 	return line
