@@ -304,6 +304,15 @@ func (s *session) takeOpening(o *OpeningTransfer) {
 		s.refuse(Internal, "a whole hello is not whole any more")
 	default:
 		s.took(hello, s.peek.buf)
+		s.waited()
+	}
+}
+
+// waited notes how long a session has waited elsewhere that need not wait here.
+func (s *session) waited() {
+	if s.w != nil && s.opening != nil && s.waits {
+		s.waits = false
+		s.queueTook = spanOf(max(s.queueTook.duration(), 0) + s.w.l.Now() - s.since)
 	}
 }
 

@@ -54,6 +54,28 @@ func TestMoveQueued(t *testing.T) {
 	}
 }
 
+// TestMoveWaited moves a session that waits to where there is room: its record has the wait.
+func TestMoveWaited(t *testing.T) {
+	live := lab.Serve(t, lab.Echo(), lab.Options{})
+	s := state(t, limited("a.test", 1, time.Hour, live.Addr()))
+	h := start(t, s)
+	hello := lab.Hello("a.test")
+	readFull(t, h.open(hello), hello)
+	c := h.open(hello)
+	waits(t, s.Routes[0], 1)
+	then := state(t, route("a.test", live.Addr()))
+	queued := time.Now()
+	next, change := h.successor(then, 1)
+	waited := time.Since(queued)
+	h.move(next, change, then)
+	readFull(t, c, hello)
+	_ = c.CloseWrite()
+	closed(t, c)
+	if r := next.want(proxy.OK); r.Queue < waited {
+		t.Errorf("it waited %v, want %v at least", r.Queue, waited)
+	}
+}
+
 // TestMoveServedInFrost gives a place to a session that stands still in the queue: it has
 // it once all goes on, and gives it back if it has moved by then.
 func TestMoveServedInFrost(t *testing.T) {
