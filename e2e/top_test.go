@@ -73,7 +73,7 @@ func TestTop(t *testing.T) {
 	top := program(t, "cmd/snicket") + " top --socket " + b.socket()
 	p := openPane(t, "NO_COLOR=1 "+top)
 	screen := p.wait(`^> shop +0 `)
-	if lines := strings.Split(strings.TrimSuffix(screen, "\n"), "\n"); len(lines) != 24 || !strings.HasPrefix(lines[23], "1 2 3 lists") {
+	if lines := strings.Split(strings.TrimSuffix(screen, "\n"), "\n"); len(lines) != 24 || !strings.HasPrefix(lines[23], "1-3 lists") {
 		t.Errorf("got %d lines, want 24 with the keys in the last\n%s", len(lines), screen)
 	}
 	if colours := regexp.MustCompile(`\x1b\[[0-9;]*[34][0-7][0-9;]*m`).FindString(p.tmux("capture-pane", "-p", "-e")); colours != "" {
