@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -300,33 +301,55 @@ func update(b *balancer.Pool, values []any, ids ...string) {
 	b.Update(specs)
 }
 
-// acceptUntil takes connections off a Unix listener until one sends hello.
+// acceptUntil takes connections off a Unix listener until one sends hello, however late. The
+// others are closed then.
 func acceptUntil(t testing.TB, fd int, hello []byte) *net.UnixConn {
 	t.Helper()
-	var found *net.UnixConn
+	var all []net.Conn
+	var reading sync.WaitGroup
+	says := make(chan net.Conn, 1) // hello; one does
+	var found net.Conn
 	eventually(t, "a connection with the hello", func() bool {
-		c, _, errno := loop.Accept(fd)
-		if errno != 0 {
+		if conn := accepted(t, fd); conn != nil {
+			all = append(all, conn)
+			reading.Go(func() {
+				b := make([]byte, len(hello))
+				if _, err := io.ReadFull(conn, b); err == nil && bytes.Equal(b, hello) {
+					says <- conn
+				}
+			})
+		}
+		select {
+		case found = <-says:
+			return true
+		default:
 			return false
 		}
-		f := os.NewFile(uintptr(c), "accepted")
-		defer func() { _ = f.Close() }()
-		conn, err := net.FileConn(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		if b := make([]byte, len(hello)); true {
-			if _, err := io.ReadFull(conn, b); err != nil || !bytes.Equal(b, hello) {
-				_ = conn.Close()
-				return false
-			}
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(lab.Patience))
-		found = conn.(*net.UnixConn)
-		return true
 	})
-	return found
+	for _, conn := range all {
+		if conn != found {
+			_ = conn.Close()
+		}
+	}
+	reading.Wait()
+	return found.(*net.UnixConn)
+}
+
+// accepted takes a connection off a listener; nil: there is none.
+func accepted(t testing.TB, fd int) net.Conn {
+	t.Helper()
+	c, _, errno := loop.Accept(fd)
+	if errno != 0 {
+		return nil
+	}
+	f := os.NewFile(uintptr(c), "accepted")
+	defer func() { _ = f.Close() }()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(lab.Patience))
+	return conn
 }
 
 // dialTo connects to the listener of that name.

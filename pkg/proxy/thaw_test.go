@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -119,22 +118,12 @@ func take(fd int) bool {
 // echoOnce accepts a connection, and echoes so many bytes.
 func echoOnce(t testing.TB, fd, size int) {
 	t.Helper()
-	accepted := -1
+	var conn net.Conn
 	eventually(t, "a connection", func() bool {
-		c, _, errno := loop.Accept(fd)
-		if errno == 0 {
-			accepted = c
-		}
-		return errno == 0
+		conn = accepted(t, fd)
+		return conn != nil
 	})
-	f := os.NewFile(uintptr(accepted), "accepted")
-	defer f.Close()
-	conn, err := net.FileConn(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(lab.Patience))
 	if _, err := io.CopyN(conn, conn, int64(size)); err != nil {
 		t.Error(err)
 	}
