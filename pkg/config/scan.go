@@ -117,7 +117,8 @@ func (s *scanner) header(root *value) *value {
 // note adds h to the headers. Of [[routes]] behind [[routes]], of which there may be very
 // many, the last one stands for all.
 func (s *scanner) note(h header) {
-	if n := len(s.headers); n > 0 && h.array && s.headers[n-1].array && slices.Equal(s.headers[n-1].path, h.path) {
+	n := len(s.headers)
+	if n > 0 && h.array && s.headers[n-1].array && len(h.path) == 1 && slices.Equal(s.headers[n-1].path, h.path) {
 		s.headers = s.headers[:n-1]
 	}
 	s.headers = append(s.headers, h)
