@@ -60,8 +60,7 @@ func (s *Server) watchConfig(ctx context.Context) error {
 // configLook is what was seen at the last look at the configuration's files.
 type configLook struct {
 	sources []string
-	stamps  map[string]stamp // from before the files were read: no change is missed
-	read    map[string]stamp // from behind that: a change that was read is named
+	stamps  map[string]stamp // of what was read, or older: no change is missed
 	files   []string         // that had come, gone or been written when they were read last
 	tried   [32]byte         // Digest of what was put into force, or could not be
 }
@@ -71,17 +70,30 @@ type configLook struct {
 // which puts an end to the failure. Unless they have changed they are only looked at
 // from outside.
 func (l *configLook) news(path string, running *config.Config, changed, failed bool) bool {
-	stamps := stampsOf(append(slices.Clone(running.Sources), l.sources...))
+	stamps := l.look(running)
 	if !changed && maps.Equal(stamps, l.stamps) {
 		return false
 	}
-	c, _ := config.Load(path)
-	read := stampsOf(append(slices.Clone(running.Sources), c.Sources...))
-	l.files = differing(l.read, read)
-	l.sources, l.stamps, l.read = c.Sources, stamps, read
+	const tries = 3 // files that change while they are read are read again
+	var c *config.Config
+	var before map[string]stamp
+	for range tries {
+		before = stamps
+		c, _ = config.Load(path)
+		l.sources = c.Sources
+		if stamps = l.look(running); maps.Equal(before, stamps) {
+			break
+		}
+	}
+	l.files, l.stamps = differing(l.stamps, stamps), before
 	known := c.Digest == l.tried || c.Digest == running.Digest && !failed
 	l.tried = c.Digest
 	return !known
+}
+
+// look stamps what the configuration that runs, and the one read last, are made of.
+func (l *configLook) look(running *config.Config) map[string]stamp {
+	return stampsOf(append(slices.Clone(running.Sources), l.sources...))
 }
 
 // changedFiles are the files for the log; none at the first look, which has nothing to
