@@ -64,7 +64,7 @@ func (d *decoder) checkUnused(c *Config, used map[string]bool) {
 	}
 }
 
-func (d *decoder) missingPool(c *Config, r Route, src routeSource) {
+func (d *decoder) missingPool(c *Config, r *Route, src routeSource) {
 	v := src.table.get("pool")
 	if v == nil || v.kind != kindString { // refused where it was read
 		return
@@ -84,7 +84,7 @@ func (d *decoder) missingPool(c *Config, r Route, src routeSource) {
 }
 
 // checkDefaultCertificate wants a host that can have use for one.
-func (d *decoder) checkDefaultCertificate(r Route, src routeSource) {
+func (d *decoder) checkDefaultCertificate(r *Route, src routeSource) {
 	catchAll := slices.ContainsFunc(r.Hosts, func(h Host) bool { return h.Pattern == "*" || h.Pattern == "-" })
 	if r.TLS.DefaultCertificate && !catchAll {
 		d.problem(src.tls.pos("default_certificate"), `it is for hosts = ["*"] or ["-"]; drop it`,
@@ -94,7 +94,7 @@ func (d *decoder) checkDefaultCertificate(r Route, src routeSource) {
 
 // checkPlainListeners refuses a route on a listener of kind http that has no use for
 // it, or that would lead around what the route asks of its clients.
-func (d *decoder) checkPlainListeners(c *Config, r Route, src routeSource) {
+func (d *decoder) checkPlainListeners(c *Config, r *Route, src routeSource) {
 	v := src.table.get("listeners")
 	if v == nil || r.Mode == "" {
 		return
@@ -120,7 +120,7 @@ func (d *decoder) checkPlainListeners(c *Config, r Route, src routeSource) {
 
 // checkVerifiable refuses a pool that verifies the client's SNI where the client may
 // send none, or any.
-func (d *decoder) checkVerifiable(r Route, p *Pool) {
+func (d *decoder) checkVerifiable(r *Route, p *Pool) {
 	if r.Mode == "" || p.TLS.InsecureSkipVerify || p.TLS.ServerName != "" {
 		return
 	}
@@ -134,7 +134,7 @@ func (d *decoder) checkVerifiable(r Route, p *Pool) {
 
 // checkTold warns of clients that are let in whatever they show, where nobody behind is
 // told what that was.
-func (d *decoder) checkTold(r Route, src routeSource, p *Pool) {
+func (d *decoder) checkTold(r *Route, src routeSource, p *Pool) {
 	told := p.ProxyProtocol == 2 && slices.Contains(p.ProxyTLVs, TLVSSL)
 	if r.TLS.Policy.ClientAuth == ClientAuthRequest && !told {
 		d.warning(src.tls.pos("client_auth"), `write client_auth = "require", or proxy_protocol = "v2" in the pool, whose "ssl" TLV tells it`,
@@ -144,7 +144,7 @@ func (d *decoder) checkTold(r Route, src routeSource, p *Pool) {
 
 // checkPlain warns of plain text where it can be read, or where TLS is expected: of each
 // backend of a pool, once where several routes lead there.
-func (d *decoder) checkPlain(r Route, p *Pool, warned map[string]bool) {
+func (d *decoder) checkPlain(r *Route, p *Pool, warned map[string]bool) {
 	if warned[p.Name] {
 		return
 	}
@@ -171,12 +171,11 @@ type claim struct {
 }
 
 // checkTies refuses two routes between which the rules of matching do not decide.
-func (d *decoder) checkTies(routes []Route) {
+func (d *decoder) checkTies(routes []*Route) {
 	type key struct{ host, listener string }
 	first := make(map[key]int, len(routes)) // in claims, which are as many as there are routes, or more
 	claims := make([]claim, 1, len(routes)+1)
-	for i := range routes {
-		r := &routes[i]
+	for _, r := range routes {
 		for _, h := range r.Hosts {
 			said := false // of several listeners, one is enough to tell
 			for _, l := range r.Listeners {

@@ -27,7 +27,7 @@ import (
 // makes a new one, readers share it between goroutines and nobody writes to it.
 type Config struct {
 	Listeners []Listener // in order of declaration; never empty when valid
-	Routes    []Route    // in order of declaration, the main file first
+	Routes    []*Route   // in order of declaration, the main file first
 	Pools     []Pool     // declared ones, then those that routes made by backends = [...]
 	TLS       TLS
 	ACME      ACME
@@ -101,7 +101,7 @@ type Route struct {
 	MaxConnections int // sessions of this route at once; 0: no limit
 	// Sorry answers a page by HTTP when no backend is ready; never with Reject.
 	Sorry    bool
-	TLS      RouteTLS   // meaningful with Terminate alone
+	TLS      *RouteTLS  // never nil; zero but with Terminate
 	HTTP     *RouteHTTP // nil: the route's bytes are not looked at; set with Terminate alone
 	Timeouts RouteTimeouts
 	Pos      Position // of its [[routes]]

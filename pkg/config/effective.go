@@ -68,7 +68,7 @@ type writer struct {
 	secrets bool // are written, for a test
 }
 
-func (w *writer) route(r Route) {
+func (w *writer) route(r *Route) {
 	w.header("[[routes]]")
 	w.set("name", r.Name)
 	hosts := make([]string, 0, len(r.Hosts))

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-func (w *writer) routeTLS(r RouteTLS) {
+func (w *writer) routeTLS(r *RouteTLS) {
 	w.certificates(r.CertificateEntries)
 	w.set("acme", r.ACME)
 	w.set("default_certificate", r.DefaultCertificate)

@@ -123,7 +123,7 @@ func (d *decoder) checkProbeKeys(t table, kind ProbeKind) {
 
 // firstExactHosts returns, for each pool that has one, the first host of its routes
 // that is no pattern.
-func firstExactHosts(routes []Route) map[string]string {
+func firstExactHosts(routes []*Route) map[string]string {
 	out := map[string]string{}
 	for _, r := range routes {
 		for _, h := range r.Hosts {

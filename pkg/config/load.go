@@ -76,7 +76,7 @@ func readMain(path string) ([]byte, error) {
 // whatever else the text names are looked for on disk as Load does.
 func Parse(name string, text []byte) (*Config, Problems) {
 	l := loader{
-		d: &decoder{poolIndex: map[string]int{}}, united: &value{kind: kindTable}, digest: sha256.New(),
+		d: &decoder{poolIndex: map[string]int{}, noTLS: &RouteTLS{}}, united: &value{kind: kindTable}, digest: sha256.New(),
 	}
 	l.main(name, string(text))
 	c := l.d.config(l.united)

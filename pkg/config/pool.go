@@ -50,7 +50,7 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 		d.probe(root, &c.Pools[i], exact[c.Pools[i].Name])
 	}
 	for i, src := range routes {
-		r := &c.Routes[i]
+		r := c.Routes[i]
 		if p := d.poolOf(c, r.Pool); p != nil && p.TLS != nil && r.Mode == Terminate {
 			r.TLS.ALPNFromBackends = src.tls.get("alpn") == nil && r.HTTP == nil
 		}

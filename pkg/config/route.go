@@ -45,8 +45,8 @@ func (d *decoder) routes(root table, c *Config) []routeSource {
 	return sources
 }
 
-func (d *decoder) route(t table, c *Config) (Route, routeSource) {
-	r := Route{
+func (d *decoder) route(t table, c *Config) (*Route, routeSource) {
+	r := &Route{
 		Hosts:          d.hosts(t),
 		ALPN:           d.alpn(t),
 		From:           t.prefixes("from"),
@@ -56,6 +56,7 @@ func (d *decoder) route(t table, c *Config) (Route, routeSource) {
 		Pool:           t.string("pool", ""),
 		MaxConnections: t.int("max_connections", 0, 0, maxCount),
 		Sorry:          t.bool("sorry", false),
+		TLS:            d.noTLS,
 		Timeouts:       routeTimeouts(t.sub("timeouts", routeTimesTable), c.Timeouts),
 		Pos:            t.at,
 	}
@@ -68,7 +69,7 @@ func (d *decoder) route(t table, c *Config) (Route, routeSource) {
 	src := routeSource{table: t, tls: t.sub("tls", routeTLSTable), http: t.sub("http", httpTable)}
 	ownTLS, ownHTTP := d.routeTLS(src.tls), d.http(src.http) // in any mode, so that a wrong one hides nothing
 	if r.Mode == Terminate || r.Mode == "" {
-		r.TLS, r.HTTP = ownTLS, ownHTTP
+		r.TLS, r.HTTP = &ownTLS, ownHTTP
 	} else {
 		for _, sub := range []table{src.tls, src.http} {
 			if sub.v != nil {
@@ -85,7 +86,7 @@ func (d *decoder) route(t table, c *Config) (Route, routeSource) {
 	if r.Sorry && r.Mode == Reject {
 		d.problem(t.pos("sorry"), "drop it, or the mode", "sorry in a reject route, which answers nobody")
 	}
-	src.backends = d.destination(t, &r)
+	src.backends = d.destination(t, r)
 	return r, src
 }
 

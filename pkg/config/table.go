@@ -18,6 +18,7 @@ type decoder struct {
 	poolIndex  map[string]int      // index in Config.Pools, by name
 	policyBase TLSPolicy           // what [tls] says of the policy of routes
 	bareTLS    *RouteTLS           // of a route that says nothing of it
+	noTLS      *RouteTLS           // of every route that does not terminate
 	forTLS     []string            // listeners of that kind: those of every route that names none
 	schema     map[string][]string // what keysOf has said so far: each of many routes asks
 }

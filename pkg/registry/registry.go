@@ -129,9 +129,9 @@ func declare(txn *memdb.Txn, c *config.Config, backends []Backend, at time.Time)
 		moved.Listeners = is.Listeners
 		return reflect.DeepEqual(&moved, is)
 	}
-	ch.Listeners = replace(txn, listenerTable, c.Listeners, placelessListener, func(l *config.Listener) string { return l.Name }, same)
+	ch.Listeners = replace(txn, listenerTable, pointers(c.Listeners), placelessListener, func(l *config.Listener) string { return l.Name }, same)
 	ch.Routes = replace(txn, routeTable, c.Routes, placelessRoute, func(r *config.Route) string { return r.Name }, sameRoute)
-	ch.Pools = replace(txn, poolTable, c.Pools, placelessPool, func(p *config.Pool) string { return p.Name }, samePool)
+	ch.Pools = replace(txn, poolTable, pointers(c.Pools), placelessPool, func(p *config.Pool) string { return p.Name }, samePool)
 	ch.Backends = setBackends(txn, backends, at)
 	ch.Generation = meta(txn).Generation + 1
 	insert(txn, metaTable, &Meta{Generation: ch.Generation, At: at})
@@ -146,7 +146,7 @@ func (r *Registry) SetBackends(backends []Backend, at time.Time) Difference {
 }
 
 func setBackends(txn *memdb.Txn, backends []Backend, at time.Time) Difference {
-	d := replace(txn, backendTable, backends, func(*Backend) {}, func(b *Backend) string { return b.Pool + "/" + b.ID }, same)
+	d := replace(txn, backendTable, pointers(backends), func(*Backend) {}, func(b *Backend) string { return b.Pool + "/" + b.ID }, same)
 	keepLeft(txn, at)
 	for _, s := range rows[Status](txn, statusTable) {
 		setStatus(txn, *s)
@@ -169,15 +169,15 @@ func samePool(was, is *config.Pool) bool {
 // replace makes list the rows of a table, without what lose takes from them; name is
 // unique in it. What same takes for equal is no change to tell of, and written all the
 // same where it is one. Of very many rows few change: only those are copied.
-func replace[T any](txn *memdb.Txn, table string, list []T, lose func(*T), name func(*T) string, same func(was, is *T) bool) Difference {
+func replace[T any](txn *memdb.Txn, table string, list []*T, lose func(*T), name func(*T) string, same func(was, is *T) bool) Difference {
 	var d Difference
 	old := make(map[string]*T, len(list))
 	for _, row := range rows[T](txn, table) {
 		old[name(row)] = row
 	}
 	is := new(T)
-	for i := range list {
-		*is = list[i]
+	for _, row := range list {
+		*is = *row
 		lose(is)
 		name := name(is)
 		was, ok := old[name]
@@ -201,6 +201,15 @@ func replace[T any](txn *memdb.Txn, table string, list []T, lose func(*T), name 
 	slices.Sort(d.Changed)
 	slices.Sort(d.Removed)
 	return d
+}
+
+// pointers are those to the elements of list.
+func pointers[T any](list []T) []*T {
+	out := make([]*T, len(list))
+	for i := range list {
+		out[i] = &list[i]
+	}
+	return out
 }
 
 // rows returns all rows of a table, in the order of its index, or with a prefix those

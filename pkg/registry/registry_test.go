@@ -24,9 +24,9 @@ func declared(line int, hosts ...string) *config.Config {
 		},
 	}
 	for _, h := range hosts {
-		c.Routes = append(c.Routes, config.Route{
-			Name: h, Pool: "web", Pos: at, Hosts: []config.Host{{Pattern: h, Pos: at}},
-			TLS: config.RouteTLS{
+		c.Routes = append(c.Routes, &config.Route{
+			Name: h, Mode: config.Terminate, Pool: "web", Pos: at, Hosts: []config.Host{{Pattern: h, Pos: at}},
+			TLS: &config.RouteTLS{
 				Certificates: []config.Certificate{{Cert: "/c.pem", Pos: at}},
 				Policy:       config.TLSPolicy{ClientCA: config.File{Pos: at}, CRL: config.File{Pos: at}, Pos: at},
 				KeyLog:       config.File{Pos: at},

@@ -17,13 +17,9 @@ func placelessRoute(r *config.Route) {
 	for i := range r.Hosts {
 		r.Hosts[i].Pos = config.Position{}
 	}
-	r.TLS.Certificates = slices.Clone(r.TLS.Certificates)
-	for i := range r.TLS.Certificates {
-		r.TLS.Certificates[i].Pos = config.Position{}
+	if r.Mode == config.Terminate { // else it says nothing
+		r.TLS = placelessTLS(*r.TLS)
 	}
-	r.TLS.CertificateEntries = nil // the same files in other words
-	p := &r.TLS.Policy
-	p.Pos, p.ClientCA.Pos, p.CRL.Pos, r.TLS.KeyLog.Pos = config.Position{}, config.Position{}, config.Position{}, config.Position{}
 	if r.HTTP != nil {
 		h := *r.HTTP
 		h.Pos = config.Position{}
@@ -36,6 +32,17 @@ func placelessRoute(r *config.Route) {
 		}
 		r.HTTP = &h
 	}
+}
+
+func placelessTLS(t config.RouteTLS) *config.RouteTLS {
+	t.Certificates = slices.Clone(t.Certificates)
+	for i := range t.Certificates {
+		t.Certificates[i].Pos = config.Position{}
+	}
+	t.CertificateEntries = nil // the same files in other words
+	p := &t.Policy
+	p.Pos, p.ClientCA.Pos, p.CRL.Pos, t.KeyLog.Pos = config.Position{}, config.Position{}, config.Position{}, config.Position{}
+	return &t
 }
 
 func placelessPool(p *config.Pool) {

@@ -270,8 +270,7 @@ func (b *builder) routes() {
 	b.secrets.tickets, b.secrets.ech = b.shared.tickets, b.ech()
 	b.secrets.common = b.secrets.list(b.config.TLS.CertificateEntries, b.config.TLS.Certificates)
 	b.state.Routes = make([]*proxy.Route, 0, len(b.config.Routes))
-	for i := range b.config.Routes {
-		r := &b.config.Routes[i]
+	for _, r := range b.config.Routes {
 		shared := b.shared.routes[r.Name]
 		route := &proxy.Route{
 			Name: r.Name, ALPN: r.ALPN, From: r.From, DenyFrom: r.DenyFrom, Listeners: r.Listeners,

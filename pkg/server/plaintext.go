@@ -15,8 +15,7 @@ func plainPools(c *config.Config) map[string]string {
 		encrypts[c.Pools[i].Name] = c.Pools[i].TLS != nil
 	}
 	out := map[string]string{}
-	for i := range c.Routes {
-		r := &c.Routes[i]
+	for _, r := range c.Routes {
 		if r.Mode == config.Terminate && !encrypts[r.Pool] && out[r.Pool] == "" {
 			out[r.Pool] = r.Name
 		}

@@ -96,7 +96,7 @@ func TestRenew(t *testing.T) {
 	file := config.CertificateEntry{Cert: filepath.Join(s.dir, "own.pem"), Key: filepath.Join(s.dir, "own.key")}
 	s.secrets.common = s.secrets.list([]config.CertificateEntry{glob}, glob.Files())
 	route := &config.Route{Name: "r", Hosts: []config.Host{{Pattern: "own.test"}, {Pattern: "b.test"}}}
-	route.TLS.CertificateEntries, route.TLS.Certificates = []config.CertificateEntry{file}, file.Files()
+	route.TLS = &config.RouteTLS{CertificateEntries: []config.CertificateEntry{file}, Certificates: file.Files()}
 	live := s.secrets.serve(route, false)
 	first := live.Store()
 

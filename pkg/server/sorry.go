@@ -31,7 +31,7 @@ func (b *builder) sorry(route *proxy.Route, r *config.Route) {
 // [tls], and without asking for the client's.
 func (s *secrets) pageFor(r *config.Route, p *config.TLSPolicy) *proxy.Terminator {
 	how := *r
-	how.TLS = config.RouteTLS{}
+	how.TLS = &config.RouteTLS{}
 	t := &proxy.Terminator{Store: s.served(&how).live}
 	t.Page = terminate.ServerConfig(terminate.ServerOptions{
 		Store: t.Store, ALPN: []string{"h2", "http/1.1"},

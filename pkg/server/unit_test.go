@@ -166,7 +166,7 @@ func TestHostQuestionsAreBounded(t *testing.T) {
 	pool := config.Pool{Name: "p", Backends: []config.Backend{{Name: "b"}}}
 	pool.Health.Enabled, pool.Health.ServerName = true, "0.test"
 	c := &config.Config{
-		Routes: []config.Route{{Name: "r", Pool: "p", Mode: config.Passthrough, Hosts: hosts}}, Pools: []config.Pool{pool},
+		Routes: []*config.Route{{Name: "r", Pool: "p", Mode: config.Passthrough, Hosts: hosts}}, Pools: []config.Pool{pool},
 	}
 	r := registry.New()
 	r.Declare(c, backendRows(c, nil, nil), time.Now())
