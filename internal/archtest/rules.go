@@ -50,7 +50,7 @@ func control() []string {
 // House returns the rules, by package path relative to the module. Imports run downward only: cmd, server, then
 // admin, metrics and upgrade, then registry and discover, then config; and from server to proxy and what it is made of.
 func House() map[string]Room {
-	dataPlane := []string{"pkg/proxy", "pkg/relay", "pkg/terminate", "pkg/web", "pkg/proxyheader", "pkg/certs", "pkg/loop"}
+	dataPlane := []string{"pkg/proxy", "pkg/relay", "pkg/terminate", "pkg/web", "pkg/proxyheader", "pkg/certs", "pkg/loop", "pkg/pace"}
 	declared := []string{"pkg/registry", "pkg/discover", "pkg/config", "pkg/watch"}
 	operations := libraries(slices.Concat(declared, dataPlane)...)
 	everything := append(slices.Clone(operations), "health/grpc", "pkg/certs/acme", "pkg/admin", "pkg/admin/client", "pkg/metrics", "pkg/upgrade")
@@ -61,6 +61,7 @@ func House() map[string]Room {
 		"health/grpc":   {Own: []string{"health"}, Doors: []string{"google.golang.org/grpc"}},
 		"sni/hellotest": {Own: []string{"sni"}, Pure: true},
 
+		"pkg/pace":        {Pure: true},
 		"pkg/loop":        {Never: control(), Doors: []string{"golang.org/x/sys"}},
 		"pkg/relay":       {Own: []string{"pkg/loop"}, Never: control(), Doors: []string{"golang.org/x/sys"}},
 		"pkg/proxyheader": {Own: libraries(), Never: control(), Doors: []string{"github.com/pires/go-proxyproto"}},
@@ -83,8 +84,8 @@ func House() map[string]Room {
 		},
 
 		"pkg/watch":    {Doors: []string{"github.com/fsnotify/fsnotify"}},
-		"pkg/config":   {Own: libraries(), Doors: []string{"github.com/BurntSushi/toml"}},
-		"pkg/registry": {Own: libraries("pkg/config"), Doors: []string{"github.com/hashicorp/go-memdb"}},
+		"pkg/config":   {Own: libraries("pkg/pace"), Doors: []string{"github.com/BurntSushi/toml"}},
+		"pkg/registry": {Own: libraries("pkg/config", "pkg/pace"), Doors: []string{"github.com/hashicorp/go-memdb"}},
 		"pkg/discover": {
 			Own:   libraries("pkg/config", "pkg/registry", "pkg/watch"),
 			Doors: []string{"github.com/miekg/dns"},
