@@ -45,12 +45,19 @@ const (
 	kinds
 )
 
-// NewMap makes a Map of entries, pairs of pattern and value. It returns an error
-// that names the pattern if CheckPattern refuses one, or if two are the same
-// once in normal form.
+// NewMap makes a Map of entries, pairs of pattern and value, which it goes through
+// twice. It returns an error that names the pattern if CheckPattern refuses one, or
+// if two are the same once in normal form.
 func NewMap[V any](entries iter.Seq2[string, V]) (*Map[V], error) {
 	m := &Map[V]{seed: maphash.MakeSeed()}
+	patterns, size := 0, 0
+	for pattern := range entries {
+		patterns++
+		size += len(pattern)
+	}
+	m.ends, m.values = make([]uint32, 0, patterns), make([]V, 0, patterns)
 	var text strings.Builder
+	text.Grow(size)
 	for pattern, v := range entries {
 		normal, err := CheckPattern(pattern)
 		if err != nil {
@@ -63,18 +70,11 @@ func NewMap[V any](entries iter.Seq2[string, V]) (*Map[V], error) {
 		m.ends = append(m.ends, uint32(text.Len()))
 		m.values = append(m.values, v)
 	}
-	m.text = strings.Clone(text.String())
-	m.ends = exactly(m.ends)
-	m.values = exactly(m.values)
+	m.text = text.String()
 	if err := m.index(); err != nil {
 		return nil, err
 	}
 	return m, nil
-}
-
-// exactly returns s in an array without spare room.
-func exactly[T any](s []T) []T {
-	return append(make([]T, 0, len(s)), s...)
 }
 
 // index fills slots and counts.
