@@ -101,7 +101,7 @@ func (d *decoder) externalAccount(t table) ExternalAccount {
 
 // checkACME refuses hosts for which no certificate can be had, and warns of an account
 // that the authority cannot write to.
-func (d *decoder) checkACME(c *Config, routes []routeSource) {
+func (d *decoder) checkACME(c *Config, routes []*routeSource) {
 	asked := false
 	for i, r := range c.Routes {
 		if !r.TLS.ACME {

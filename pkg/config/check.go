@@ -5,29 +5,35 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/snicketlb/snicket/pkg/pace"
 )
 
 // check holds routes, pools and listeners against one another.
-func (d *decoder) check(c *Config, routes []routeSource) {
+func (d *decoder) check(c *Config, routes []*routeSource) {
 	used := map[string]bool{}
 	warned := map[string]bool{}
-	for i, r := range c.Routes {
+	for i, r := range pace.All(c.Routes) {
 		src := routes[i]
-		d.checkDefaultCertificate(r, src)
-		d.checkPlainListeners(c, r, src)
+		if src != nil { // else it is plain
+			d.checkDefaultCertificate(r, src)
+			d.checkPlainListeners(c, r, src)
+		}
 		if r.Mode == Reject {
 			continue
 		}
 		p := d.poolOf(c, r.Pool)
 		if p == nil {
-			d.missingPool(c, r, src)
+			d.missingPool(c, r, src.of(d, r))
 			continue
 		}
 		used[r.Pool] = true
-		d.checkTold(r, src, p)
+		if src != nil {
+			d.checkTold(r, src, p)
+		}
 		switch {
 		case p.TLS != nil && r.Mode == Passthrough:
-			d.problem(src.table.pos("pool"), `add mode = "terminate" to the route, or send it to a pool without tls`,
+			d.problem(src.of(d, r).table.pos("pool"), `add mode = "terminate" to the route, or send it to a pool without tls`,
 				"passthrough route %q goes to pool %q, which re-encrypts", r.Name, p.Name)
 		case p.TLS != nil:
 			d.checkVerifiable(r, p)
@@ -35,7 +41,7 @@ func (d *decoder) check(c *Config, routes []routeSource) {
 			d.checkPlain(r, p, warned)
 		}
 	}
-	d.checkTies(c.Routes)
+	d.checkTies(contested(c.Routes, routes))
 	d.checkACME(c, routes)
 	if len(c.Routes) > 0 && !d.problems.bad() && !d.references.bad() {
 		d.checkUnused(c, used)
@@ -64,9 +70,9 @@ func (d *decoder) checkUnused(c *Config, used map[string]bool) {
 	}
 }
 
-func (d *decoder) missingPool(c *Config, r *Route, src routeSource) {
+func (d *decoder) missingPool(c *Config, r *Route, src *routeSource) {
 	v := src.table.get("pool")
-	if v == nil || v.kind != kindString { // refused where it was read
+	if v == nil && r.Pool == "" || v != nil && v.kind != kindString { // refused where it was read
 		return
 	}
 	var known []string
@@ -80,11 +86,11 @@ func (d *decoder) missingPool(c *Config, r *Route, src routeSource) {
 	if near := Nearest(r.Pool, known); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
-	d.reference(v.pos(), hint, "no pool %q", r.Pool)
+	d.reference(src.table.pos("pool"), hint, "no pool %q", r.Pool)
 }
 
 // checkDefaultCertificate wants a host that can have use for one.
-func (d *decoder) checkDefaultCertificate(r *Route, src routeSource) {
+func (d *decoder) checkDefaultCertificate(r *Route, src *routeSource) {
 	catchAll := slices.ContainsFunc(r.Hosts, func(h Host) bool { return h.Pattern == "*" || h.Pattern == "-" })
 	if r.TLS.DefaultCertificate && !catchAll {
 		d.problem(src.tls.pos("default_certificate"), `it is for hosts = ["*"] or ["-"]; drop it`,
@@ -94,7 +100,7 @@ func (d *decoder) checkDefaultCertificate(r *Route, src routeSource) {
 
 // checkPlainListeners refuses a route on a listener of kind http that has no use for
 // it, or that would lead around what the route asks of its clients.
-func (d *decoder) checkPlainListeners(c *Config, r *Route, src routeSource) {
+func (d *decoder) checkPlainListeners(c *Config, r *Route, src *routeSource) {
 	v := src.table.get("listeners")
 	if v == nil || r.Mode == "" {
 		return
@@ -134,7 +140,7 @@ func (d *decoder) checkVerifiable(r *Route, p *Pool) {
 
 // checkTold warns of clients that are let in whatever they show, where nobody behind is
 // told what that was.
-func (d *decoder) checkTold(r *Route, src routeSource, p *Pool) {
+func (d *decoder) checkTold(r *Route, src *routeSource, p *Pool) {
 	told := p.ProxyProtocol == 2 && slices.Contains(p.ProxyTLVs, TLVSSL)
 	if r.TLS.Policy.ClientAuth == ClientAuthRequest && !told {
 		d.warning(src.tls.pos("client_auth"), `write client_auth = "require", or proxy_protocol = "v2" in the pool, whose "ssl" TLV tells it`,
@@ -163,24 +169,54 @@ func (d *decoder) checkPlain(r *Route, p *Pool, warned map[string]bool) {
 	}
 }
 
+// contested returns the routes that two of may tie: those that were read, and those with
+// a host of one of them. The others did not tie before, and are where they were.
+func contested(routes []*Route, sources []*routeSource) []*Route {
+	if !slices.Contains(sources, nil) {
+		return routes
+	}
+	hosts := map[string]bool{}
+	for i, r := range pace.All(routes) {
+		if sources[i] != nil {
+			for _, h := range r.Hosts {
+				hosts[h.Pattern] = true
+			}
+		}
+	}
+	var out []*Route
+	for i, r := range pace.All(routes) {
+		if sources[i] != nil || slices.ContainsFunc(r.Hosts, func(h Host) bool { return hosts[h.Pattern] }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // claim is what one route wants of a host on a listener: which hellos, with which rank.
 type claim struct {
 	route *Route
-	host  Host
-	next  int // the next claim to the same; 0: none
+	host  int32 // of its Hosts
+	next  int32 // the next claim to the same; 0: none
 }
 
 // checkTies refuses two routes between which the rules of matching do not decide.
 func (d *decoder) checkTies(routes []*Route) {
-	type key struct{ host, listener string }
-	first := make(map[key]int, len(routes)) // in claims, which are as many as there are routes, or more
+	type key struct {
+		host     string
+		listener int32
+	}
+	first := make(map[key]int32, len(routes)) // in claims, which are as many as there are routes, or more
 	claims := make([]claim, 1, len(routes)+1)
-	for _, r := range routes {
-		for _, h := range r.Hosts {
+	listeners := map[string]int32{}
+	for _, r := range pace.All(routes) {
+		for at, h := range r.Hosts {
 			said := false // of several listeners, one is enough to tell
 			for _, l := range r.Listeners {
-				k := key{h.Pattern, l}
-				last := 0
+				if _, ok := listeners[l]; !ok {
+					listeners[l] = int32(len(listeners))
+				}
+				k := key{h.Pattern, listeners[l]}
+				last := int32(0)
 				for i := first[k]; i != 0; i = claims[i].next {
 					last = i
 					c := &claims[i]
@@ -190,13 +226,13 @@ func (d *decoder) checkTies(routes []*Route) {
 					if why := tie(c.route, r); why != "" {
 						said = true
 						d.problem(h.Pos, "give one of them from, alpn or listeners of its own, or join them",
-							"host %q is also that of route %q at %s, and %s", h.Pattern, c.route.Name, c.host.Pos, why)
+							"host %q is also that of route %q at %s, and %s", h.Pattern, c.route.Name, c.route.Hosts[c.host].Pos, why)
 					}
 				}
-				if claims = append(claims, claim{route: r, host: h}); last == 0 {
-					first[k] = len(claims) - 1
+				if claims = append(claims, claim{route: r, host: int32(at)}); last == 0 {
+					first[k] = int32(len(claims) - 1)
 				} else {
-					claims[last].next = len(claims) - 1
+					claims[last].next = int32(len(claims) - 1)
 				}
 			}
 		}

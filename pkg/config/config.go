@@ -45,6 +45,8 @@ type Config struct {
 	// Digest is the same for two configurations that were read from the same text in
 	// files of the same paths.
 	Digest [sha256.Size]byte
+
+	texts []string // of Routes, for those that are plain; else empty
 }
 
 // ListenerKind is what the clients of a listener speak.
@@ -105,6 +107,8 @@ type Route struct {
 	HTTP     *RouteHTTP // nil: the route's bytes are not looked at; set with Terminate alone
 	Timeouts RouteTimeouts
 	Pos      Position // of its [[routes]]
+
+	reading *reading // see Same; nil of one that was not read
 }
 
 // Host is one pattern of a route, in the normal form of sni.CheckPattern.

@@ -31,7 +31,7 @@ func (d *decoder) config(root *value) *Config {
 	c.Listeners = d.listeners(t)
 	for _, l := range c.Listeners {
 		if l.Kind == ListenTLS {
-			d.forTLS = append(d.forTLS, l.Name)
+			d.forTLS = append(d.forTLS, strings.Clone(l.Name)) // routes keep it, and must not keep the file
 		}
 	}
 	routes := d.routes(t, c)

@@ -135,29 +135,35 @@ func withoutPlaces(c *config.Config) *config.Config {
 	out := *c
 	out.Files, out.Sources, out.Digest = nil, nil, [32]byte{}
 	v := reflect.ValueOf(&out).Elem()
-	v.Set(cleared(v))
+	v.Set(copied(v, true))
 	return &out
 }
 
-// cleared returns a deep copy of v in which every Position is zero.
-func cleared(v reflect.Value) reflect.Value {
+// copied returns a deep copy of v, without what is not exported, in which every Position
+// is zero if that is asked for.
+func copied(v reflect.Value, placeless bool) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
 	out.Set(v)
 	switch {
 	case v.Type() == reflect.TypeFor[config.Position]():
-		out.SetZero()
+		if placeless {
+			out.SetZero()
+		}
 	case v.Type().PkgPath() != "" && !strings.HasSuffix(v.Type().PkgPath(), "pkg/config"):
 		// netip and time have nothing of ours
 	case v.Kind() == reflect.Struct:
+		out.SetZero()
 		for i := range v.NumField() {
-			out.Field(i).Set(cleared(v.Field(i)))
+			if v.Type().Field(i).IsExported() {
+				out.Field(i).Set(copied(v.Field(i), placeless))
+			}
 		}
 	case v.Kind() == reflect.Pointer && !v.IsNil():
-		out.Set(cleared(v.Elem()).Addr())
+		out.Set(copied(v.Elem(), placeless).Addr())
 	case v.Kind() == reflect.Slice && !v.IsNil():
 		out.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
 		for i := range v.Len() {
-			out.Index(i).Set(cleared(v.Index(i)))
+			out.Index(i).Set(copied(v.Index(i), placeless))
 		}
 	}
 	return out

@@ -207,7 +207,7 @@ func matchPath(pattern, path string) bool {
 }
 
 // checkHTTP holds [routes.http] of r, which is there, against what else it says.
-func (d *decoder) checkHTTP(r *Route, src routeSource) {
+func (d *decoder) checkHTTP(r *Route, src *routeSource) {
 	v := src.tls.get("alpn")
 	if v == nil {
 		return

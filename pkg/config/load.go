@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -20,20 +19,19 @@ import (
 // The Problems are all that is wrong, in order of file and line. When their Err is
 // not nil the Config holds what could be read: good enough to look for further
 // problems in (certificates that do not parse), never to run on. It is never nil.
-func Load(path string) (*Config, Problems) {
-	text, err := readMain(path)
-	if err != nil {
-		p := Problem{Pos: Position{File: path}, Text: reason(err), Hint: "the file is named by -c FILE"}
-		if errors.Is(err, errEmpty) {
-			p.Hint = "begin with [[routes]], hosts = [\"…\"], backends = [\"…\"]; a full disk or a half-done write leaves such a file"
-		}
-		c := &Config{Files: []string{path}}
-		if at, err := filepath.Abs(path); err == nil {
-			c.Sources = []string{quoteGlob(at)}
-		}
-		return c, Problems{p}
+func Load(path string) (*Config, Problems) { return LoadAfter(path, nil) }
+
+// unreadable returns what is known of a main file that err keeps from being read.
+func unreadable(path string, err error) (*Config, Problems) {
+	p := Problem{Pos: Position{File: path}, Text: reason(err), Hint: "the file is named by -c FILE"}
+	if errors.Is(err, errEmpty) {
+		p.Hint = "begin with [[routes]], hosts = [\"…\"], backends = [\"…\"]; a full disk or a half-done write leaves such a file"
 	}
-	return Parse(path, text)
+	c := &Config{Files: []string{path}}
+	if at, err := filepath.Abs(path); err == nil {
+		c.Sources = []string{quoteGlob(at)}
+	}
+	return c, Problems{p}
 }
 
 const (
@@ -48,37 +46,39 @@ var errEmpty = errors.New("is empty")
 
 // readMain reads the main file, or pipe. It waits for no pipe that nobody writes to, as
 // whoever reloads obeys no signal meanwhile.
-func readMain(path string) ([]byte, error) {
+func readMain(path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer f.Close()
 	_ = f.SetReadDeadline(time.Now().Add(pipeWait)) // what is no pipe has none, and needs none
-	var text bytes.Buffer
+	var text strings.Builder
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		text.Grow(int(min(info.Size(), maxFile)) + bytes.MinRead)
+		text.Grow(int(min(info.Size(), maxFile)))
 	}
-	n, err := text.ReadFrom(io.LimitReader(f, maxFile+1))
+	n, err := io.Copy(&text, io.LimitReader(f, maxFile+1))
 	switch {
 	case err != nil:
-		return nil, err
+		return "", err
 	case n > maxFile:
-		return nil, fmt.Errorf("is more than the limit of %s", formatSize(maxFile))
+		return "", fmt.Errorf("is more than the limit of %s", formatSize(maxFile))
 	case n == 0:
-		return nil, errEmpty
+		return "", errEmpty
 	}
-	return text.Bytes(), nil
+	return text.String(), nil
 }
 
 // Parse is Load with the text of the main file given; name is how problems call it,
 // and relative paths start at its directory. Included files, certificates and
 // whatever else the text names are looked for on disk as Load does.
-func Parse(name string, text []byte) (*Config, Problems) {
+func Parse(name string, text []byte) (*Config, Problems) { return parse(name, string(text), nil) }
+
+func parse(name, text string, known *known) (*Config, Problems) {
 	l := loader{
-		d: &decoder{poolIndex: map[string]int{}, noTLS: &RouteTLS{}}, united: &value{kind: kindTable}, digest: sha256.New(),
+		d: &decoder{poolIndex: map[string]int{}, noTLS: &RouteTLS{}, known: known}, united: &value{kind: kindTable}, digest: sha256.New(),
 	}
-	l.main(name, string(text))
+	l.main(name, text)
 	c := l.d.config(l.united)
 	c.Files, c.Sources = l.files, l.sources
 	l.digest.Sum(c.Digest[:0])
@@ -119,12 +119,18 @@ func (l *loader) main(name, text string) {
 func (l *loader) file(src *source, path, text string) (root *value, whole bool) {
 	l.files = append(l.files, src.name)
 	l.paths = append(l.paths, path)
-	fmt.Fprintf(l.digest, "%q %d\n%s", path, len(text), text)
-	root, headers, problems := parseFile(src, text)
-	if len(problems) > 0 {
-		l.d.problems = append(l.d.problems, problems...)
-		l.d.unread = true
-		return root, false
+	fmt.Fprintf(l.digest, "%q %d\n", path, len(text))
+	_, _ = io.Copy(l.digest, struct{ io.Reader }{strings.NewReader(text)}) // by a buffer, where it would be copied whole
+	text = strings.TrimPrefix(text, "\ufeff")
+	root, headers, ok := l.d.known.parseCut(src, text)
+	if !ok {
+		var problems Problems
+		src.text = text
+		if root, headers, problems = parseFile(src); len(problems) > 0 {
+			l.d.problems = append(l.d.problems, problems...)
+			l.d.unread = true
+			return root, false
+		}
 	}
 	l.d.table(root, rootTable, root.pos())
 	l.d.strayHeaders(src, headers)

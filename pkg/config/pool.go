@@ -14,7 +14,7 @@ const maxWeight = 256
 
 // pools reads [pools.NAME], makes those of routes with backends, and then resolves
 // what routes and pools take from one another.
-func (d *decoder) pools(root table, c *Config, routes []routeSource) {
+func (d *decoder) pools(root table, c *Config, routes []*routeSource) {
 	v := root.get("pools")
 	c.Pools = slices.Grow(c.Pools, countPools(v, routes))
 	if v != nil {
@@ -31,7 +31,7 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 		}
 	}
 	for i, src := range routes {
-		if src.backends == nil {
+		if src == nil || src.backends == nil {
 			continue
 		}
 		name, at := c.Routes[i].Name, src.backends.pos()
@@ -50,6 +50,9 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 		d.probe(root, &c.Pools[i], exact[c.Pools[i].Name])
 	}
 	for i, src := range routes {
+		if src == nil { // it does not terminate
+			continue
+		}
 		r := c.Routes[i]
 		if p := d.poolOf(c, r.Pool); p != nil && p.TLS != nil && r.Mode == Terminate {
 			r.TLS.ALPNFromBackends = src.tls.get("alpn") == nil && r.HTTP == nil
@@ -59,12 +62,12 @@ func (d *decoder) pools(root table, c *Config, routes []routeSource) {
 
 // countPools returns how many pools there are at most: those declared in v, and those
 // of routes with backends.
-func countPools(v *value, routes []routeSource) (n int) {
+func countPools(v *value, routes []*routeSource) (n int) {
 	if v != nil {
 		n = len(v.keys())
 	}
 	for _, src := range routes {
-		if src.backends != nil {
+		if src != nil && src.backends != nil {
 			n++
 		}
 	}

@@ -2,13 +2,16 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/snicketlb/snicket/sni"
+
+	"github.com/snicketlb/snicket/pkg/pace"
 )
 
 // routeSource is what is needed of a route's text once the route is read: parallel
-// to Config.Routes.
+// to Config.Routes, and nil of one that is known from before.
 type routeSource struct {
 	table    table
 	tls      table
@@ -16,9 +19,11 @@ type routeSource struct {
 	backends *value // of an anonymous pool; nil: none
 }
 
+// largeText is from how many bytes on a text is not kept for the sake of one route.
+const largeText = 64 << 10
+
 // routes reads [[routes]] into c, but for what depends on pools.
-func (d *decoder) routes(root table, c *Config) []routeSource {
-	var sources []routeSource
+func (d *decoder) routes(root table, c *Config) []*routeSource {
 	v := root.get("routes")
 	if v == nil || len(v.array) == 0 {
 		if d.problems.bad() { // they may stand where the file could not be read
@@ -27,25 +32,90 @@ func (d *decoder) routes(root table, c *Config) []routeSource {
 		d.warning(root.at, `begin with [[routes]], hosts = ["…"], backends = ["…"]`, "no routes, so every client is refused")
 		return nil
 	}
-	names := make(map[string]Position, len(v.array))
-	c.Routes, sources = slices.Grow(c.Routes, len(v.array)), slices.Grow(sources, len(v.array))
+	n := 0
 	for _, item := range v.array {
+		n++
+		if item.kind == kindKnown {
+			n += len(item.scalar.([]gap)) - 1
+		}
+	}
+	sources := make([]*routeSource, 0, n)
+	c.Routes, c.texts = make([]*Route, 0, n), make([]string, 0, n)
+	add := func(r *Route, src *routeSource, text string) {
+		c.Routes, c.texts, sources = append(c.Routes, r), append(c.texts, text), append(sources, src)
+	}
+	var around *surroundings
+	for _, item := range pace.All(v.array) {
+		if item.kind == kindKnown {
+			for _, g := range pace.All(item.scalar.([]gap)) {
+				at := Position{item.src.name, int(g.line)}
+				if around == nil {
+					around = d.surroundings(c, at)
+				}
+				add(around.again(d.known.routes[g.route], at), nil, d.known.texts[g.route])
+			}
+			continue
+		}
 		t := d.table(item, routeTable, v.pos())
 		if t.v == nil {
 			continue
 		}
+		told := len(d.problems) + len(d.references)
 		r, src := d.route(t, c)
-		if at, ok := names[r.Name]; ok && r.Name != "" {
-			d.problem(t.pos("name"), `give it a name of its own: name = "…"`, "route %q has the name of the one at %s", r.Name, at)
+		text := ""
+		if plain(item, r) && told == len(d.problems)+len(d.references) {
+			if text = item.src.text[item.from:item.to]; len(item.src.text) > largeText {
+				text = strings.Clone(text)
+			}
 		}
-		names[r.Name] = t.pos("name")
-		c.Routes = append(c.Routes, r)
-		sources = append(sources, src)
+		add(r, src, text)
 	}
+	d.checkNames(c.Routes, sources)
 	return sources
 }
 
-func (d *decoder) route(t table, c *Config) (*Route, routeSource) {
+// checkNames refuses two routes of one name. Known ones have names of their own.
+func (d *decoder) checkNames(routes []*Route, sources []*routeSource) {
+	names := make(map[string]int, len(routes)-countKnown(sources)) // of those that were read
+	for i, r := range pace.All(routes) {
+		if sources[i] == nil || r.Name == "" {
+			continue
+		}
+		if first, ok := names[r.Name]; ok {
+			d.problem(sources[i].table.pos("name"), `give it a name of its own: name = "…"`, "route %q has the name of the one at %s",
+				r.Name, sources[first].table.pos("name"))
+		}
+		names[r.Name] = i
+	}
+	for i, r := range pace.All(routes) {
+		if first, ok := names[r.Name]; ok && sources[i] == nil {
+			d.problem(r.Pos, "", "route %q has the name of the one at %s", r.Name, routes[first].Pos)
+		}
+	}
+}
+
+// countKnown is how many routes were not read.
+func countKnown(sources []*routeSource) (n int) {
+	for _, src := range sources {
+		if src == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// of returns what there is of a route r that is known from before: none of its keys. Where
+// one is needed, to tell of a problem, all is read anew.
+func (s *routeSource) of(d *decoder, r *Route) *routeSource {
+	if s != nil {
+		return s
+	}
+	return &routeSource{
+		table: d.absent(routeTable, r.Pos), tls: d.absent(routeTLSTable, r.Pos), http: d.absent(httpTable, r.Pos),
+	}
+}
+
+func (d *decoder) route(t table, c *Config) (*Route, *routeSource) {
 	r := &Route{
 		Hosts:          d.hosts(t),
 		ALPN:           d.alpn(t),
@@ -59,6 +129,7 @@ func (d *decoder) route(t table, c *Config) (*Route, routeSource) {
 		TLS:            d.noTLS,
 		Timeouts:       routeTimeouts(t.sub("timeouts", routeTimesTable), c.Timeouts),
 		Pos:            t.at,
+		reading:        new(reading),
 	}
 	if len(r.Hosts) > 0 {
 		r.Name = r.Hosts[0].Pattern
@@ -66,7 +137,7 @@ func (d *decoder) route(t table, c *Config) (*Route, routeSource) {
 	if r.Name = t.string("name", r.Name); r.Name != "" || t.get("name") != nil && t.get("name").kind == kindString {
 		d.checkName(t.pos("name"), "route", r.Name)
 	}
-	src := routeSource{table: t, tls: t.sub("tls", routeTLSTable), http: t.sub("http", httpTable)}
+	src := &routeSource{table: t, tls: t.sub("tls", routeTLSTable), http: t.sub("http", httpTable)}
 	ownTLS, ownHTTP := d.routeTLS(src.tls), d.http(src.http) // in any mode, so that a wrong one hides nothing
 	if r.Mode == Terminate || r.Mode == "" {
 		r.TLS, r.HTTP = &ownTLS, ownHTTP

@@ -23,16 +23,18 @@ type scanner struct {
 	at      int
 	line    int
 	headers []header
+	route   *value // whose text goes on
+	gaps    []gap  // that are still to come
 }
 
 // scan returns the values of text, of which it knows the places alone, and its table
-// headers in order: toml itself keeps no position of what it accepts.
-func scan(src *source, text string) (*value, []header) {
-	text = strings.TrimPrefix(text, "\ufeff")
-	s := &scanner{src: src, text: text, line: 1}
-	root := s.new(1)
+// headers in order: toml itself keeps no position of what it accepts. It reports whether
+// each of gaps stands where a table could. The text begins in that line.
+func scan(src *source, text string, line int32, gaps []gap) (root *value, headers []header, whole bool) {
+	s := &scanner{src: src, text: text, line: int(line), gaps: gaps}
+	root = s.new(s.line)
 	table := root
-	for s.skipBlank(); s.at < len(s.text); s.skipBlank() {
+	for s.skipToStatement(); s.at < len(s.text); s.skipToStatement() {
 		start := s.at
 		if s.peek() == '[' {
 			table = s.header(root)
@@ -43,7 +45,26 @@ func scan(src *source, text string) (*value, []header) {
 			s.at++
 		}
 	}
-	return root, s.headers
+	s.endRoute(len(s.text))
+	return root, s.headers, len(s.gaps) == 0
+}
+
+// skipToStatement is skipBlank between two statements, where gaps may be.
+func (s *scanner) skipToStatement() {
+	from := s.at
+	s.skipBlank()
+	for len(s.gaps) > 0 && from <= int(s.gaps[0].at) && int(s.gaps[0].at) <= s.at {
+		s.endRoute(int(s.gaps[0].at))
+		s.gaps = s.gaps[1:]
+	}
+}
+
+// endRoute ends the text of a route at an offset.
+func (s *scanner) endRoute(at int) {
+	if s.route != nil {
+		s.route.to = int32(at)
+		s.route = nil
+	}
 }
 
 func (s *scanner) peek() byte {
@@ -86,7 +107,7 @@ func (s *scanner) skipSpace() {
 
 // header reads [a.b] or [[a.b]] and returns the table that it opens.
 func (s *scanner) header(root *value) *value {
-	line := s.line
+	line, start := s.line, strings.LastIndexByte(s.text[:s.at], '\n')+1
 	s.at++
 	array := s.peek() == '['
 	if array {
@@ -97,18 +118,24 @@ func (s *scanner) header(root *value) *value {
 		s.at++
 	}
 	s.note(header{path, line, array})
+	if len(path) == 0 || path[0] != "routes" || len(path) == 1 {
+		s.endRoute(start)
+	}
 	table := root
 	for i, key := range path {
 		if i == len(path)-1 && array {
 			list := s.child(table, key, line)
 			table = s.new(line)
 			list.array = append(list.array, table)
+			if len(path) == 1 && key == "routes" {
+				s.route, table.from = table, int32(start)
+			}
 			break
 		}
 		known := table.at(key) != nil
 		table = s.child(table, key, line).last()
 		if i == len(path)-1 && !known {
-			table.line = line
+			table.line = int32(line)
 		}
 	}
 	return table
@@ -277,7 +304,7 @@ func (s *scanner) skipLongString(quote string) {
 	s.at = len(s.text)
 }
 
-func (s *scanner) new(line int) *value { return &value{src: s.src, line: line} }
+func (s *scanner) new(line int) *value { return &value{src: s.src, line: int32(line)} }
 
 // child returns what stands below key in v, made at line when it is new.
 func (s *scanner) child(v *value, key string, line int) *value {

@@ -13,21 +13,21 @@ const maxSyntax = 10
 
 // parseFile reads the TOML of one file. What toml refuses comes back as Problems; the
 // value is then what stands above the first table before it, or nil.
-func parseFile(src *source, text string) (*value, []header, Problems) {
+func parseFile(src *source) (*value, []header, Problems) {
 	var tree map[string]any
-	if _, err := toml.Decode(text, &tree); err != nil {
-		return parseHead(src, text), nil, syntaxProblems(src, text, err)
+	if _, err := toml.Decode(src.text, &tree); err != nil {
+		return parseHead(src), nil, syntaxProblems(src, err)
 	}
-	root, headers := scan(src, text)
+	root, headers, _ := scan(src, src.text, 1, nil)
 	join(tree, root)
 	return root, headers, nil
 }
 
 // parseHead reads the keys above the first table of a file that is no TOML: include
 // stands there, and the other files can be looked at all the same.
-func parseHead(src *source, text string) *value {
+func parseHead(src *source) *value {
 	const maxTries = 8 // a line that begins with a bracket may also be part of a list
-	end, tries := 0, 0
+	text, end, tries := src.text, 0, 0
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(strings.TrimSpace(line), "[") {
 			if tries++; isTOML(text[:end]) || tries == maxTries {
@@ -40,7 +40,7 @@ func parseHead(src *source, text string) *value {
 	if _, err := toml.Decode(text[:end], &tree); err != nil {
 		return nil
 	}
-	root, _ := scan(src, text[:end])
+	root, _, _ := scan(src, text[:end], 1, nil)
 	join(tree, root)
 	return root
 }
@@ -54,9 +54,9 @@ func isTOML(text string) bool {
 // syntaxProblems puts err, which toml found in text, into our words. toml stops at the
 // first error: the line is taken out and the rest tried again, while it is plain that
 // no error told then comes from the line being out.
-func syntaxProblems(src *source, text string, err error) Problems {
+func syntaxProblems(src *source, err error) Problems {
 	var problems Problems
-	lines := strings.SplitAfter(text, "\n")
+	lines := strings.SplitAfter(src.text, "\n")
 	for len(problems) < maxSyntax {
 		p := syntaxProblem(src, err)
 		problems = append(problems, p)

@@ -15,6 +15,7 @@ type decoder struct {
 	// references are problems that a file which could not be read may be the cause of.
 	references Problems
 	unread     bool                // such a file there is
+	known      *known              // from before; may be nil
 	poolIndex  map[string]int      // index in Config.Pools, by name
 	policyBase TLSPolicy           // what [tls] says of the policy of routes
 	bareTLS    *RouteTLS           // of a route that says nothing of it

@@ -13,6 +13,7 @@ import (
 type source struct {
 	name string // as Positions call it
 	dir  string // absolute; where its relative paths start
+	text string // or what is left of it without its routes
 }
 
 // value is one value of a file, with its place. The scanner makes it and knows where
@@ -20,11 +21,14 @@ type source struct {
 // counts that kind says.
 type value struct {
 	src    *source
-	line   int
+	line   int32
 	kind   kind
-	scalar any      // string, int64, float64, bool, time.Time
+	scalar any      // string, int64, float64, bool, time.Time; []gap of kindKnown
 	keyed  *keyed   // of a table; nil: it is empty
 	array  []*value // of a list
+	// from and to are where the text of src has a [[routes]] and what follows up to the
+	// next table that is not part of it.
+	from, to int32
 }
 
 // keyed are the keys of a table in order of appearance.
@@ -96,14 +100,15 @@ const (
 	kindTime
 	kindTable
 	kindArray
+	kindKnown // routes of the former configuration, in a list
 )
 
 // String returns the word problems use.
 func (k kind) String() string {
-	return [...]string{"nothing", "a string", "a whole number", "a number with a fraction", "true or false", "a date", "a table", "a list"}[k]
+	return [...]string{"nothing", "a string", "a whole number", "a number with a fraction", "true or false", "a date", "a table", "a list", "known"}[k]
 }
 
-func (v *value) pos() Position { return Position{v.src.name, v.line} }
+func (v *value) pos() Position { return Position{v.src.name, int(v.line)} }
 
 // oneLine keeps a message that quotes a file's text on one line.
 func oneLine(s string) string {

@@ -79,7 +79,7 @@ func (l *configLook) news(path string, running *config.Config, changed, failed b
 	var before map[string]stamp
 	for range tries {
 		before = stamps
-		c, _ = config.Load(path)
+		c, _ = config.LoadAfter(path, running)
 		l.sources = c.Sources
 		if stamps = l.look(running); maps.Equal(before, stamps) {
 			break
