@@ -14,6 +14,7 @@ package registry
 
 import (
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"time"
@@ -21,6 +22,8 @@ import (
 	"github.com/hashicorp/go-memdb"
 
 	"github.com/snicketlb/snicket/pkg/config"
+
+	"github.com/snicketlb/snicket/pkg/pace"
 )
 
 // Backend is one address of a pool, after name resolution. It is comparable.
@@ -40,6 +43,7 @@ type Backend struct {
 type Meta struct {
 	Generation uint64 // 1 is the one of the start
 	At         time.Time
+	Routes     int // how many there are
 }
 
 // The tables. Each has one index.
@@ -102,8 +106,9 @@ type Changes struct {
 // Declare replaces what is declared by c and its resolved backends, and forgets what
 // was observed of backends that are no more, or that nobody observes any longer, all
 // in one transaction. What an operator wants of a backend that is no more is kept for a
-// while, and holds again if it comes back by then. Where a configuration stands in its file
-// is not kept: moving lines changes nothing.
+// while, and holds again if it comes back by then. Rows are those of c and backends, which
+// nobody changes from then on. Where they stand in their file is not compared: moving
+// lines changes nothing.
 func (r *Registry) Declare(c *config.Config, backends []Backend, at time.Time) Changes {
 	txn := r.db.Txn(true)
 	defer txn.Commit()
@@ -122,19 +127,25 @@ func declare(txn *memdb.Txn, c *config.Config, backends []Backend, at time.Time)
 	before := len(rows[config.Listener](txn, listenerTable))
 	// A route on all listeners, as is the default, stays the same when there is one more.
 	sameRoute := func(was, is *config.Route) bool {
-		if len(was.Listeners) != before || len(is.Listeners) != len(c.Listeners) {
-			return reflect.DeepEqual(was, is)
+		if len(was.Listeners) != before || len(is.Listeners) != len(c.Listeners) || slices.Equal(was.Listeners, is.Listeners) {
+			return false
 		}
 		moved := *was
 		moved.Listeners = is.Listeners
 		return reflect.DeepEqual(&moved, is)
 	}
-	ch.Listeners = replace(txn, listenerTable, pointers(c.Listeners), placelessListener, func(l *config.Listener) string { return l.Name }, same)
-	ch.Routes = replace(txn, routeTable, c.Routes, placelessRoute, func(r *config.Route) string { return r.Name }, sameRoute)
-	ch.Pools = replace(txn, poolTable, pointers(c.Pools), placelessPool, func(p *config.Pool) string { return p.Name }, samePool)
+	ch.Listeners = replace(txn, rules[config.Listener]{
+		table: listenerTable, name: func(l *config.Listener) string { return l.Name }, lose: placelessListener, same: same[config.Listener],
+	}, pointers(c.Listeners))
+	ch.Routes = replace(txn, rules[config.Route]{
+		table: routeTable, name: func(r *config.Route) string { return r.Name }, known: (*config.Route).Same, lose: placelessRoute, same: sameRoute,
+	}, c.Routes)
+	ch.Pools = replace(txn, rules[config.Pool]{
+		table: poolTable, name: func(p *config.Pool) string { return p.Name }, lose: placelessPool, same: samePool,
+	}, pointers(c.Pools))
 	ch.Backends = setBackends(txn, backends, at)
 	ch.Generation = meta(txn).Generation + 1
-	insert(txn, metaTable, &Meta{Generation: ch.Generation, At: at})
+	insert(txn, metaTable, &Meta{Generation: ch.Generation, At: at, Routes: len(c.Routes)})
 	return ch
 }
 
@@ -146,7 +157,9 @@ func (r *Registry) SetBackends(backends []Backend, at time.Time) Difference {
 }
 
 func setBackends(txn *memdb.Txn, backends []Backend, at time.Time) Difference {
-	d := replace(txn, backendTable, pointers(backends), func(*Backend) {}, func(b *Backend) string { return b.Pool + "/" + b.ID }, same)
+	d := replace(txn, rules[Backend]{
+		table: backendTable, name: func(b *Backend) string { return b.Pool + "/" + b.ID }, lose: func(*Backend) {}, same: same[Backend],
+	}, pointers(backends))
 	keepLeft(txn, at)
 	for _, s := range rows[Status](txn, statusTable) {
 		setStatus(txn, *s)
@@ -166,36 +179,52 @@ func samePool(was, is *config.Pool) bool {
 	return reflect.DeepEqual(&moved, is)
 }
 
-// replace makes list the rows of a table, without what lose takes from them; name is
-// unique in it. What same takes for equal is no change to tell of, and written all the
-// same where it is one. Of very many rows few change: only those are copied.
-func replace[T any](txn *memdb.Txn, table string, list []*T, lose func(*T), name func(*T) string, same func(was, is *T) bool) Difference {
+// rules are how a table is replaced.
+type rules[T any] struct {
+	table string
+	name  func(*T) string // unique
+	// known tells, of a row and what it is to be, that it is that already; nil: that is
+	// never known beforehand.
+	known func(was, is *T) bool
+	// lose takes from a copy of a row what is not compared.
+	lose func(*T)
+	// same tells what is no change to speak of; it is written all the same where it is one.
+	same func(was, is *T) bool
+}
+
+// replace makes list the rows of a table: those that have not changed stay as they were.
+func replace[T any](txn *memdb.Txn, o rules[T], list []*T) Difference {
 	var d Difference
 	old := make(map[string]*T, len(list))
-	for _, row := range rows[T](txn, table) {
-		old[name(row)] = row
+	for row := range each[T](txn, o.table) {
+		old[o.name(row)] = row
 	}
-	is := new(T)
-	for _, row := range list {
-		*is = *row
-		lose(is)
-		name := name(is)
+	a, b := new(T), new(T) // without what is not compared
+	for _, row := range pace.All(list) {
+		name := o.name(row)
 		was, ok := old[name]
 		delete(old, name)
-		switch {
-		case !ok:
+		if ok {
+			if o.known != nil && o.known(was, row) {
+				continue
+			}
+			*a, *b = *was, *row
+			o.lose(a)
+			o.lose(b)
+			if reflect.DeepEqual(a, b) {
+				continue
+			}
+			if !o.same(a, b) {
+				d.Changed = append(d.Changed, name)
+			}
+		} else {
 			d.Added = append(d.Added, name)
-		case reflect.DeepEqual(was, is):
-			continue
-		case !same(was, is):
-			d.Changed = append(d.Changed, name)
 		}
-		insert(txn, table, is)
-		is = new(T) // the other is the table's
+		insert(txn, o.table, row)
 	}
 	for gone, row := range old {
 		d.Removed = append(d.Removed, gone)
-		remove(txn, table, row)
+		remove(txn, o.table, row)
 	}
 	slices.Sort(d.Added)
 	slices.Sort(d.Changed)
@@ -215,16 +244,22 @@ func pointers[T any](list []T) []*T {
 // rows returns all rows of a table, in the order of its index, or with a prefix those
 // whose index begins with it.
 func rows[T any](txn *memdb.Txn, table string, prefix ...any) []*T {
+	return slices.Collect(each[T](txn, table, prefix...))
+}
+
+// each yields what rows returns.
+func each[T any](txn *memdb.Txn, table string, prefix ...any) iter.Seq[*T] {
 	index := "id"
 	if len(prefix) > 0 {
 		index = "id_prefix"
 	}
-	it := must(txn.Get(table, index, prefix...))
-	var out []*T
-	for row := it.Next(); row != nil; row = it.Next() {
-		out = append(out, row.(*T))
+	return func(yield func(*T) bool) {
+		var walk pace.Walk
+		it := must(txn.Get(table, index, prefix...))
+		for row := it.Next(); row != nil && yield(row.(*T)); row = it.Next() {
+			walk.Step()
+		}
 	}
-	return out
 }
 
 func meta(txn *memdb.Txn) Meta {

@@ -76,7 +76,7 @@ func TestDeclare(t *testing.T) {
 		}
 	}
 	after := r.View()
-	if got, want := after.Routes()[0], before.Routes()[0]; got != want {
+	if got, want := slices.Collect(after.Routes())[0], slices.Collect(before.Routes())[0]; got != want {
 		t.Error("an unchanged row was written again")
 	}
 	if got := after.Meta(); got.Generation != 2 || !got.At.Equal(at) {
@@ -91,12 +91,14 @@ func TestDeclare(t *testing.T) {
 	if !ch.Pools.Empty() || !slices.Equal(ch.Backends.Added, []string{"web/x"}) || len(r.View().Pools()[0].Backends) != 2 {
 		t.Errorf("got pools %+v, backends %+v; want the backend alone added", ch.Pools, ch.Backends)
 	}
+	c = declared(9, "a.test", "b.test")
 	c.Pools[0].Retries = 7
 	if ch = r.Declare(c, backends, at); !slices.Equal(ch.Pools.Changed, []string{"web"}) {
 		t.Errorf("got pools %+v, want web changed", ch.Pools)
 	}
 
 	// One route more, one gone; one backend changed, one gone.
+	backends = slices.Clone(backends)
 	backends[0].Weight = 5
 	ch = r.Declare(declared(9, "b.test", "c.test"), backends[:2], at)
 	if got := ch.Routes; !slices.Equal(got.Added, []string{"c.test"}) || !slices.Equal(got.Removed, []string{"a.test"}) {
@@ -105,7 +107,7 @@ func TestDeclare(t *testing.T) {
 	if got := ch.Backends; !slices.Equal(got.Changed, []string{"web/b"}) || !slices.Equal(got.Removed, []string{"web2/c"}) {
 		t.Errorf("got backends %+v, want web/b changed, web2/c removed", got)
 	}
-	if got := len(before.Routes()); got != 2 || before.Meta().Generation != 1 {
+	if got := len(slices.Collect(before.Routes())); got != 2 || before.Meta().Generation != 1 {
 		t.Errorf("a view changed: %d routes, generation %d", got, before.Meta().Generation)
 	}
 }
@@ -138,7 +140,7 @@ func TestDeclareListeners(t *testing.T) {
 		if got := ch.Routes.Changed; !slices.Equal(got, tc.changed) {
 			t.Errorf("%s: got routes %v changed, want %v", tc.name, got, tc.changed)
 		}
-		if got := r.View().Routes()[1].Listeners; !slices.Equal(got, tc.onB) {
+		if got := slices.Collect(r.View().Routes())[1].Listeners; !slices.Equal(got, tc.onB) {
 			t.Errorf("%s: got b.test on %v, want %v", tc.name, got, tc.onB)
 		}
 	}

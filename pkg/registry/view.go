@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"iter"
 
 	"github.com/hashicorp/go-memdb"
 
@@ -30,13 +31,14 @@ func (v *View) Wait(ctx context.Context) error {
 // Meta tells of the configuration in force; its Generation is 0 before the first.
 func (v *View) Meta() Meta { return meta(v.txn) }
 
-// Listeners returns all listeners by name, without positions.
+// Listeners returns all listeners by name. Here and below, positions are of the file in
+// which a row was new.
 func (v *View) Listeners() []*config.Listener { return rows[config.Listener](v.txn, listenerTable) }
 
-// Routes returns all routes by name, without positions.
-func (v *View) Routes() []*config.Route { return rows[config.Route](v.txn, routeTable) }
+// Routes yields all routes by name. There may be very many.
+func (v *View) Routes() iter.Seq[*config.Route] { return each[config.Route](v.txn, routeTable) }
 
-// Pools returns all pools by name, without positions. Their Backends are as written;
+// Pools returns all pools by name. Their Backends are as written;
 // [View.Backends] are the resolved ones.
 func (v *View) Pools() []*config.Pool { return rows[config.Pool](v.txn, poolTable) }
 

@@ -113,7 +113,7 @@ func (s *Server) askHosts(ctx context.Context, questions []hostQuestion, said ma
 // are asked for, as the probe's own may be among them.
 func exactHosts(v *registry.View) map[string][]string {
 	hosts := map[string][]string{}
-	for _, r := range v.Routes() {
+	for r := range v.Routes() {
 		if r.Mode != config.Passthrough {
 			continue
 		}

@@ -141,8 +141,8 @@ func (s *Server) snapshot() metrics.Snapshot {
 	s.mu.Lock()
 	shared := s.plan.shared
 	s.mu.Unlock()
-	if routes := view.Routes(); len(routes) <= metrics.MostRoutes {
-		for _, r := range routes {
+	if view.Meta().Routes <= metrics.MostRoutes {
+		for r := range view.Routes() {
 			if c := shared.routes[r.Name]; c != nil {
 				snap.Routes = append(snap.Routes, metrics.Route{Name: r.Name, Totals: c.counts.Totals()})
 			}

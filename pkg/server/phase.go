@@ -66,7 +66,7 @@ func (s *Server) notReady() []string {
 	shared := s.plan.shared
 	s.mu.Unlock()
 	used := map[string]bool{}
-	for _, r := range s.registry.View().Routes() {
+	for r := range s.registry.View().Routes() {
 		if r.Mode == config.Reject || used[r.Pool] {
 			continue
 		}

@@ -26,7 +26,7 @@ func (s *Server) status() admin.Status {
 		Version: s.o.Version, PID: os.Getpid(), State: s.phase.get().state(), NotReady: append([]string{}, s.notReady()...),
 		Started: s.started, Config: s.path, Generation: meta.Generation, Loaded: meta.At,
 		Loops: s.loops, Sessions: s.proxy.Active(), Hellos: int(counters.Hellos), Paused: counters.Paused > 0,
-		Routes: len(view.Routes()), Listeners: []admin.Listener{}, Pools: []admin.Pool{},
+		Routes: view.Meta().Routes, Listeners: []admin.Listener{}, Pools: []admin.Pool{},
 		Faults: s.faultViews(),
 	}
 	out.Ready = len(out.NotReady) == 0
@@ -89,7 +89,7 @@ func (s *Server) routeViews() []admin.Route {
 	shared := s.plan.shared
 	s.mu.Unlock()
 	out := []admin.Route{}
-	for _, r := range s.registry.View().Routes() {
+	for r := range s.registry.View().Routes() {
 		v := admin.Route{Name: r.Name, Hosts: []string{}, Listeners: r.Listeners, Mode: string(r.Mode), Pool: r.Pool}
 		for _, h := range r.Hosts {
 			v.Hosts = append(v.Hosts, h.Pattern)

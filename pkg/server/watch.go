@@ -73,9 +73,8 @@ func (s *Server) warnAgainLocked(v *registry.View) {
 			s.log.LogAttrs(context.Background(), slog.LevelWarn, "backend certificate", attrs...)
 		}
 	}
-	routes := v.Routes()
-	warnOfBackends(v, routes, time.Now(), warn)
-	warnOfCoalescing(v, routes, s.covered, warn)
+	warnOfBackends(v, time.Now(), warn)
+	warnOfCoalescing(v, s.covered, warn)
 	s.watched.said = said
 }
 
@@ -86,10 +85,10 @@ func (s *Server) sayChanged(status *registry.Status, former registry.Certificate
 }
 
 // warnOfBackends warns of each certificate by itself.
-func warnOfBackends(v *registry.View, routes []*config.Route, now time.Time, warn func(key string, attrs ...slog.Attr)) {
+func warnOfBackends(v *registry.View, now time.Time, warn func(key string, attrs ...slog.Attr)) {
 	leading := sync.OnceValue(func() map[string][]string { // names of routes by pool, for the few that are warned of
 		names := map[string][]string{}
-		for _, r := range routes {
+		for r := range v.Routes() {
 			names[r.Pool] = append(names[r.Pool], r.Name)
 		}
 		return names
@@ -135,11 +134,11 @@ func withoutCount(why string) string {
 
 // warnOfCoalescing warns of certificates of passthrough backends that cover a host
 // which goes to another pool, listener by listener.
-func warnOfCoalescing(v *registry.View, routes []*config.Route, covered map[string][]string, warn func(key string, attrs ...slog.Attr)) {
+func warnOfCoalescing(v *registry.View, covered map[string][]string, warn func(key string, attrs ...slog.Attr)) {
 	for _, l := range v.Listeners() {
 		names := map[string][]string{}
 		looked := map[string]bool{} // pools: of a million routes, many go to one
-		for _, r := range routes {
+		for r := range v.Routes() {
 			if looked[r.Pool] || r.Mode != config.Passthrough || !slices.Contains(r.Listeners, l.Name) ||
 				len(r.ALPN) > 0 && !slices.Contains(r.ALPN, "h2") {
 				continue
@@ -152,7 +151,7 @@ func warnOfCoalescing(v *registry.View, routes []*config.Route, covered map[stri
 		if len(names) == 0 {
 			continue
 		}
-		for _, o := range health.Coalescing(names, hostsOf(routes, l.Name)) {
+		for _, o := range health.Coalescing(names, hostsOf(v, l.Name)) {
 			warn(l.Name+" "+o.String(), slog.String("listener", l.Name), slog.String("pool", o.Pool), slog.String("why", o.String()))
 		}
 	}
@@ -170,9 +169,9 @@ func namesShown(v *registry.View, pool string, covered map[string][]string) []st
 }
 
 // hostsOf are the hosts that a listener routes to a pool.
-func hostsOf(routes []*config.Route, listener string) []health.HostPool {
+func hostsOf(v *registry.View, listener string) []health.HostPool {
 	var hosts []health.HostPool
-	for _, r := range routes {
+	for r := range v.Routes() {
 		if !slices.Contains(r.Listeners, listener) || r.Mode == config.Reject {
 			continue
 		}
