@@ -27,6 +27,9 @@ const (
 	// busyLooks is after how many looks memory is given back though the process is
 	// busy: every half minute.
 	busyLooks = 120
+	// pauseLooks is for how many looks memory is not given back again: each time the
+	// collector has all that lives to look at, and loops may have to wait for it.
+	pauseLooks = 20
 	// worth is how much must be to gain, in bytes; of a large heap a quarter.
 	worth = 4 << 20
 )
@@ -73,6 +76,7 @@ type reclaimer struct {
 	samples   [4]metrics.Sample
 	allocated uint64 // at the last look
 	busy      int    // looks since memory was given back or the process was quiet
+	pause     int    // looks for which it is not given back
 }
 
 func newReclaimer() *reclaimer {
@@ -100,7 +104,8 @@ func (r *reclaimer) due() bool {
 // is held empty, all in bytes.
 func (r *reclaimer) decide(quiet bool, live, objects, free uint64) bool {
 	r.busy++
-	if !quiet && r.busy < busyLooks {
+	r.pause = max(0, r.pause-1)
+	if !quiet && r.busy < busyLooks || r.pause > 0 {
 		return false
 	}
 	r.busy = 0
@@ -108,5 +113,9 @@ func (r *reclaimer) decide(quiet bool, live, objects, free uint64) bool {
 	if objects > live {
 		gain += objects - live
 	}
-	return gain >= max(worth, (live-min(live, heapFloor))/4)
+	if gain < max(worth, (live-min(live, heapFloor))/4) {
+		return false
+	}
+	r.pause = pauseLooks
+	return true
 }
