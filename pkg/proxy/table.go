@@ -2,11 +2,12 @@ package proxy
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/snicketlb/snicket/sni"
+
+	"github.com/snicketlb/snicket/pkg/pace"
 )
 
 // A Table maps the host names of each listener to routes. It is immutable and
@@ -21,20 +22,29 @@ type Table struct {
 func NewTable(routes []*Route, listeners []string) (*Table, error) {
 	t := &Table{listeners: make(map[string]*sni.Map[[]*Route], len(listeners))}
 	for _, name := range listeners {
-		hosts := make(map[string][]*Route, len(routes))
-		for i, r := range routes {
+		first := make(map[string]int32, len(routes)) // by host; most have one route
+		further := map[string][]*Route{}
+		for i, r := range pace.All(routes) {
 			if !slices.Contains(r.Listeners, name) {
 				continue
 			}
 			for _, h := range r.Hosts {
-				if of, shared := hosts[h]; shared {
-					hosts[h] = append(of, r)
+				if _, known := first[h]; known {
+					further[h] = append(further[h], r)
 				} else {
-					hosts[h] = routes[i : i+1 : i+1] // most hosts have one route
+					first[h] = int32(i)
 				}
 			}
 		}
-		m, err := sni.NewMap(maps.All(hosts))
+		m, err := sni.NewMap(func(yield func(string, []*Route) bool) {
+			var walk pace.Walk
+			for h, i := range first {
+				walk.Step()
+				if !yield(h, append(routes[i:i+1:i+1], further[h]...)) {
+					return
+				}
+			}
+		})
 		if err != nil {
 			return nil, fmt.Errorf("listener %q: %w", name, err)
 		}

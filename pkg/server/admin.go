@@ -141,7 +141,7 @@ func (s *Server) difference(context.Context) (admin.Difference, error) {
 	s.mu.Lock()
 	old := s.plan
 	s.mu.Unlock()
-	pl := s.build(old.shared)
+	pl := s.build(old)
 	if pl.problems.Err() != nil {
 		return admin.Difference{}, refusedConfig("the file cannot be put into force", &ConfigError{pl.problems})
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,8 @@ import (
 	"github.com/snicketlb/snicket/pkg/proxy"
 	"github.com/snicketlb/snicket/pkg/terminate"
 	"github.com/snicketlb/snicket/pkg/web"
+
+	"github.com/snicketlb/snicket/pkg/pace"
 )
 
 // A plan is a configuration made ready to run, with nothing live touched.
@@ -27,6 +30,7 @@ type plan struct {
 	problems config.Problems
 	state    proxy.State
 	shared   *shared
+	former   *plan                   // until this one is built; nil before the first
 	probes   map[string]probeSecrets // by pool
 	pools    map[string]*proxy.Pool
 	plain    map[string]string // of plainPools
@@ -89,15 +93,19 @@ type sharedPool struct {
 }
 
 type sharedRoute struct {
-	active *atomic.Int64
-	counts *proxy.RouteCounts // nil: of so many routes none is counted
+	declared *config.Route
+	active   *atomic.Int64
+	counts   *proxy.RouteCounts // nil: of so many routes none is counted
+	// built is what the data plane knows, where that hangs on declared and its pool alone;
+	// else nil.
+	built *proxy.Route
 }
 
 // take returns what old has for the routes and pools of c, with new parts for the
 // new ones, which count for so many loops. old is not changed, and may be nil.
 func (old *shared) take(c *config.Config, loops int) *shared {
 	s := &shared{
-		pools: map[string]*sharedPool{}, routes: map[string]*sharedRoute{}, tls: map[string]*terminate.Backend{},
+		pools: map[string]*sharedPool{}, routes: make(map[string]*sharedRoute, len(c.Routes)), tls: map[string]*terminate.Backend{},
 		sites: map[string]*sharedSite{}, plain: map[plainSource]*web.Plain{},
 	}
 	if old != nil {
@@ -111,30 +119,53 @@ func (old *shared) take(c *config.Config, loops int) *shared {
 		s.pools[p.Name] = &sharedPool{balancer: balancer.New(p.Name), offer: new(atomic.Int32), retried: new(atomic.Uint64)}
 	}
 	counted := len(c.Routes) <= metrics.MostRoutes
-	for _, r := range c.Routes {
-		now := &sharedRoute{}
-		if old != nil && old.routes[r.Name] != nil {
-			*now = *old.routes[r.Name]
-		} else {
-			now.active = new(atomic.Int64)
+	for _, r := range pace.All(c.Routes) {
+		var was *sharedRoute
+		if old != nil {
+			was = old.routes[r.Name]
 		}
-		switch {
-		case !counted:
-			now.counts = nil
-		case now.counts == nil:
-			now.counts = proxy.NewRouteCounts(loops)
-		}
-		s.routes[r.Name] = now
+		s.routes[r.Name] = was.take(r, counted, loops)
 	}
 	return s
 }
 
+// take returns what was, which may be nil, has for r.
+func (was *sharedRoute) take(r *config.Route, counted bool, loops int) *sharedRoute {
+	if was != nil && was.declared == r && (was.counts != nil) == counted {
+		return was
+	}
+	now := &sharedRoute{declared: r}
+	if was != nil {
+		now.active, now.counts = was.active, was.counts
+		if was.declared.Same(r) && (was.counts != nil) == counted {
+			now.built = was.built
+		}
+	} else {
+		now.active = new(atomic.Int64)
+	}
+	switch {
+	case !counted:
+		now.counts = nil
+	case now.counts == nil:
+		now.counts = proxy.NewRouteCounts(loops)
+	}
+	return now
+}
+
 // build reads the configuration in path, loads what it names and makes of it what
-// the data plane runs on. The plan always has a config and its problems, and the rest
+// the data plane runs on, with what outlives a reload from former, which may be nil. The plan always has a config and its problems, and the rest
 // if their Err is nil.
-func build(path string, old *shared, o buildOptions) *plan {
-	c, problems := config.Load(path)
-	pl := &plan{config: c, problems: problems, shared: old.take(c, cmp.Or(o.loops, loopsOf(c)))}
+func build(path string, former *plan, o buildOptions) *plan {
+	var (
+		old *shared
+		was *config.Config
+	)
+	if former != nil {
+		old, was = former.shared, former.config
+	}
+	c, problems := config.LoadAfter(path, was)
+	pl := &plan{config: c, problems: problems, former: former, shared: old.take(c, cmp.Or(o.loops, loopsOf(c)))}
+	defer func() { pl.former = nil }() // else none would ever be let go
 	pl.secrets = newSecrets(time.Now(), pl.problem)
 	if old != nil {
 		pl.secrets.succeed(old.secrets)
@@ -226,17 +257,31 @@ func (b *builder) pools() {
 	b.probes = map[string]probeSecrets{}
 	for i := range b.config.Pools {
 		p := &b.config.Pools[i]
-		common := b.shared.pools[p.Name]
+		common, name, failed := b.shared.pools[p.Name], p.Name, b.failed
 		pool := &proxy.Pool{
 			Name: p.Name, Balancer: common.balancer, Offer: common.offer,
 			ProxyProtocol: p.ProxyProtocol, TLVs: tlvs(p.ProxyTLVs),
 			DialTimeout: p.DialTimeout, Retries: p.Retries, QueueTimeout: queueTimeout(p), Sources: p.SourceAddresses,
 			Retried: common.retried,
-			Failed:  func(id string, err error) { b.failed(p.Name, id, err) },
+			Failed:  func(id string, err error) { failed(name, id, err) },
 		}
 		pool.TLS, b.probes[p.Name] = b.poolTLS(p)
+		if b.former != nil && alike(b.former.pools[p.Name], pool) {
+			pool = b.former.pools[p.Name]
+		}
 		b.plan.pools[p.Name] = pool
 	}
+}
+
+// alike reports whether the former pool, which may be nil, serves as well as now.
+func alike(former, now *proxy.Pool) bool {
+	if former == nil || former.TLS != now.TLS {
+		return false
+	}
+	a, b := *former, *now
+	a.TLS, b.TLS = nil, nil
+	a.Failed, b.Failed = nil, nil // of one name both do the same
+	return reflect.DeepEqual(a, b)
 }
 
 // queueTimeout is how long sessions wait for a backend with room; 0: none waits.
@@ -270,11 +315,15 @@ func (b *builder) routes() {
 	b.secrets.tickets, b.secrets.ech = b.shared.tickets, b.ech()
 	b.secrets.common = b.secrets.list(b.config.TLS.CertificateEntries, b.config.TLS.Certificates)
 	b.state.Routes = make([]*proxy.Route, 0, len(b.config.Routes))
-	for _, r := range b.config.Routes {
-		shared := b.shared.routes[r.Name]
+	for _, r := range pace.All(b.config.Routes) {
+		shared, pool := b.shared.routes[r.Name], b.plan.pools[r.Pool]
+		if built := shared.built; built != nil && built.Pool == pool {
+			b.state.Routes = append(b.state.Routes, built)
+			continue
+		}
 		route := &proxy.Route{
 			Name: r.Name, ALPN: r.ALPN, From: r.From, DenyFrom: r.DenyFrom, Listeners: r.Listeners,
-			Mode: modeOf(r.Mode), Pool: b.plan.pools[r.Pool], MaxConnections: r.MaxConnections,
+			Mode: modeOf(r.Mode), Pool: pool, MaxConnections: r.MaxConnections,
 			Idle: r.Timeouts.Idle, Fin: r.Timeouts.Fin, Handshake: r.Timeouts.Handshake,
 			Active: shared.active, Counts: shared.counts,
 		}
@@ -288,6 +337,13 @@ func (b *builder) routes() {
 			b.site(route, r)
 		}
 		b.sorry(route, r)
+		switch {
+		case r.Mode == config.Terminate || r.Sorry:
+		case shared.built == nil: // it is of this build
+			shared.built = route
+		default: // it may be that of the former one
+			b.shared.routes[r.Name] = &sharedRoute{declared: r, active: shared.active, counts: shared.counts, built: route}
+		}
 		b.state.Routes = append(b.state.Routes, route)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/snicketlb/snicket/pkg/config"
+
+	"github.com/snicketlb/snicket/pkg/pace"
 )
 
 // plainPools returns, for each pool that is sent the plain text of terminated sessions,
@@ -15,7 +17,7 @@ func plainPools(c *config.Config) map[string]string {
 		encrypts[c.Pools[i].Name] = c.Pools[i].TLS != nil
 	}
 	out := map[string]string{}
-	for _, r := range c.Routes {
+	for _, r := range pace.All(c.Routes) {
 		if r.Mode == config.Terminate && !encrypts[r.Pool] && out[r.Pool] == "" {
 			out[r.Pool] = r.Name
 		}

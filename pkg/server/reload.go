@@ -154,7 +154,7 @@ func (s *Server) reload(ctx context.Context) (done admin.Reloaded, attrs []slog.
 	s.mu.Lock()
 	old := s.plan
 	s.mu.Unlock()
-	pl := s.build(old.shared)
+	pl := s.build(old)
 	if pl.problems.Err() != nil {
 		return done, nil, &ConfigError{pl.problems}
 	}

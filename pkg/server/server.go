@@ -140,9 +140,9 @@ func New(path string, o Options) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) build(old *shared) *plan {
+func (s *Server) build(former *plan) *plan {
 	failed := func(pool, id string, err error) { s.checker.Failed(targetID(pool, id), err) }
-	return build(s.path, old, buildOptions{serving: true, failed: failed, renewed: s.renewPool, loops: s.loops, authority: s.acme, log: s.log})
+	return build(s.path, former, buildOptions{serving: true, failed: failed, renewed: s.renewPool, loops: s.loops, authority: s.acme, log: s.log})
 }
 
 // Loops is the number of event loops Run will have. Each holds a thread, so the
