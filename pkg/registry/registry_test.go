@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,4 +217,46 @@ func TestWait(t *testing.T) {
 			cancel()
 		}
 	})
+}
+
+// Members are what Pools, Backends and AllStatuses say of each pool, whatever the order of
+// names and of those that have nothing.
+func TestMembers(t *testing.T) {
+	r := registry.New()
+	c := &config.Config{}
+	for _, name := range []string{"a", "a-b", "a.b", "aa", "b", "c", "d"} {
+		c.Pools = append(c.Pools, config.Pool{Name: name, Health: config.Health{Enabled: true}})
+	}
+	r.Declare(c, []registry.Backend{
+		backend("a", "2"), backend("a", "1"), backend("a.b", "1"), backend("a-b", "3"), backend("aa", "1"), backend("c", "1"), backend("c", "2"),
+	}, time.Time{})
+	for _, b := range []string{"a/2", "a.b/1", "c/1", "c/2"} {
+		pool, id, _ := strings.Cut(b, "/")
+		r.Observe(pool, id, registry.Probed{State: health.Up})
+	}
+	v := r.View()
+	var pools, statuses []string
+	for m := range v.Members() {
+		pools = append(pools, m.Pool.Name)
+		if got, want := ids(m.Backends), ids(v.Backends(m.Pool.Name)); !slices.Equal(got, want) {
+			t.Errorf("backends %q of %s, want %q", got, m.Pool.Name, want)
+		}
+		for _, s := range m.Statuses {
+			if s.Pool != m.Pool.Name {
+				t.Errorf("status of %s/%s at %s", s.Pool, s.ID, m.Pool.Name)
+			}
+			statuses = append(statuses, s.Pool+"/"+s.ID)
+		}
+	}
+	if want := []string{"a", "a-b", "a.b", "aa", "b", "c", "d"}; !slices.Equal(pools, want) {
+		t.Errorf("pools %q, want %q", pools, want)
+	}
+	if want := []string{"a/2", "a.b/1", "c/1", "c/2"}; !slices.Equal(statuses, want) {
+		t.Errorf("statuses %q, want %q", statuses, want)
+	}
+	for m := range v.Members() {
+		if m.Pool.Name == "a" {
+			break // without harm
+		}
+	}
 }

@@ -132,9 +132,16 @@ func exactHosts(v *registry.View) map[string][]string {
 // hostQuestions are the backends of passthrough routes that showed a certificate, with
 // the exact hosts that no probe asks for.
 func hostQuestions(v *registry.View) []hostQuestion {
+	shown := shownCertificates(v)
+	if len(shown) == 0 {
+		return nil
+	}
 	hosts := exactHosts(v)
 	var out []hostQuestion
 	for _, pool := range v.Pools() {
+		if len(shown[pool.Name]) == 0 {
+			continue
+		}
 		further := slices.DeleteFunc(hosts[pool.Name], func(h string) bool { return h == pool.Health.ServerName })
 		if len(further) == 0 {
 			continue

@@ -61,9 +61,9 @@ func (s *Server) reconcileLocked(v *registry.View, dismiss bool) {
 	probesChanged := generation != s.probed
 	s.ejector.Update(ejectPools(v))
 	present := map[string]bool{}
-	for _, pool := range v.Pools() {
-		present[pool.Name] = true
-		if s.reconcilePool(v, pool, dismiss) {
+	for m := range v.Members() {
+		present[m.Pool.Name] = true
+		if s.reconcilePool(&m, dismiss) {
 			probesChanged = true
 		}
 	}
@@ -87,7 +87,8 @@ func (s *Server) reconcileLocked(v *registry.View, dismiss bool) {
 
 // reconcilePool brings one pool up to date and reports whether its probes may have
 // to change.
-func (s *Server) reconcilePool(v *registry.View, pool *config.Pool, dismiss bool) (changed bool) {
+func (s *Server) reconcilePool(m *registry.Members, dismiss bool) (changed bool) {
+	pool := m.Pool
 	a := s.applied[pool.Name]
 	common := s.plan.shared.pools[pool.Name]
 	if a == nil || a.balancer != common.balancer {
@@ -98,14 +99,14 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool, dismiss bool
 	if pool != a.pool {
 		a.balancer.Configure(s.balancerOptions(pool))
 	}
-	backends, via := v.Backends(pool.Name), s.plan.pools[pool.Name]
+	backends, via := m.Backends, s.plan.pools[pool.Name]
 	if via != a.via || !slices.Equal(backends, a.backends) || dismiss && !a.dismissed {
 		changed = true
 		specs, broken := s.specsOf(backends, via)
 		if !dismiss {
 			specs = append(specs, without(a.specs, specs)...)
 		}
-		a.backends, a.via, a.broken, a.specs, a.dismissed = backends, via, broken, specs, dismiss
+		a.backends, a.via, a.broken, a.specs, a.dismissed = slices.Clone(backends), via, broken, specs, dismiss
 		before := a.balancer.Backends()
 		_, removed := a.balancer.Update(specs)
 		s.endLater(pool.Name, removed, before, nil)
@@ -117,7 +118,7 @@ func (s *Server) reconcilePool(v *registry.View, pool *config.Pool, dismiss bool
 	changed = changed || pool != a.pool
 	a.pool = pool
 
-	s.applyStatuses(a, v.Statuses(pool.Name), changed)
+	s.applyStatuses(a, m.Statuses, changed)
 	common.offer.Store(int32(offerOf(a.chosen)))
 	return changed
 }
@@ -130,7 +131,7 @@ func (s *Server) applyStatuses(a *applied, statuses []*registry.Status, all bool
 		return
 	}
 	before, rest := a.statuses, statuses
-	a.statuses, a.chosen = statuses, nil
+	a.statuses, a.chosen = slices.Clone(statuses), nil
 	now := make(map[string]said, len(a.backends))
 	var news []registry.Status
 	for _, b := range a.backends {

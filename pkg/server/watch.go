@@ -73,8 +73,9 @@ func (s *Server) warnAgainLocked(v *registry.View) {
 			s.log.LogAttrs(context.Background(), slog.LevelWarn, "backend certificate", attrs...)
 		}
 	}
-	warnOfBackends(v, time.Now(), warn)
-	warnOfCoalescing(v, s.covered, warn)
+	shown := shownCertificates(v)
+	warnOfBackends(v, shown, time.Now(), warn)
+	warnOfCoalescing(v, shown, s.covered, warn)
 	s.watched.said = said
 }
 
@@ -84,8 +85,19 @@ func (s *Server) sayChanged(status *registry.Status, former registry.Certificate
 	s.log.Warn("backend certificate", slog.String("pool", status.Pool), slog.String("backend", status.ID), slog.String("why", now.Changed(&old)))
 }
 
+// shownCertificates are, by pool, the statuses of backends that showed a certificate.
+func shownCertificates(v *registry.View) map[string][]*registry.Status {
+	shown := map[string][]*registry.Status{}
+	for _, status := range v.AllStatuses() {
+		if status.Certificate.Fingerprint != "" {
+			shown[status.Pool] = append(shown[status.Pool], status)
+		}
+	}
+	return shown
+}
+
 // warnOfBackends warns of each certificate by itself.
-func warnOfBackends(v *registry.View, now time.Time, warn func(key string, attrs ...slog.Attr)) {
+func warnOfBackends(v *registry.View, shown map[string][]*registry.Status, now time.Time, warn func(key string, attrs ...slog.Attr)) {
 	leading := sync.OnceValue(func() map[string][]string { // names of routes by pool, for the few that are warned of
 		names := map[string][]string{}
 		for r := range v.Routes() {
@@ -95,11 +107,8 @@ func warnOfBackends(v *registry.View, now time.Time, warn func(key string, attrs
 	})
 	for _, pool := range v.Pools() {
 		asked := askedFor(pool)
-		for _, b := range v.Backends(pool.Name) {
-			c, ok := v.Status(pool.Name, b.ID).Certificate.Unpack()
-			if !ok {
-				continue
-			}
+		for _, b := range shown[pool.Name] {
+			c, _ := b.Certificate.Unpack()
 			for _, why := range c.Warnings(now, certificateNotice, asked) {
 				warn(targetID(pool.Name, b.ID)+" "+c.Fingerprint+" "+withoutCount(why),
 					slog.String("pool", pool.Name), slog.String("backend", b.ID),
@@ -134,7 +143,10 @@ func withoutCount(why string) string {
 
 // warnOfCoalescing warns of certificates of passthrough backends that cover a host
 // which goes to another pool, listener by listener.
-func warnOfCoalescing(v *registry.View, covered map[string][]string, warn func(key string, attrs ...slog.Attr)) {
+func warnOfCoalescing(v *registry.View, shown map[string][]*registry.Status, covered map[string][]string, warn func(key string, attrs ...slog.Attr)) {
+	if len(shown) == 0 && len(covered) == 0 {
+		return
+	}
 	for _, l := range v.Listeners() {
 		names := map[string][]string{}
 		looked := map[string]bool{} // pools: of a million routes, many go to one
@@ -144,7 +156,7 @@ func warnOfCoalescing(v *registry.View, covered map[string][]string, warn func(k
 				continue
 			}
 			looked[r.Pool] = true
-			if of := namesShown(v, r.Pool, covered); len(of) > 0 {
+			if of := namesShown(shown[r.Pool], covered[r.Pool]); len(of) > 0 {
 				names[r.Pool] = of
 			}
 		}
@@ -157,15 +169,16 @@ func warnOfCoalescing(v *registry.View, covered map[string][]string, warn func(k
 	}
 }
 
-// namesShown are those in the certificates that the backends of a pool show.
-func namesShown(v *registry.View, pool string, covered map[string][]string) []string {
+// namesShown are those in the certificates that the backends of a pool show, and further
+// ones that they cover.
+func namesShown(shown []*registry.Status, covered []string) []string {
 	var names []string
-	for _, b := range v.Backends(pool) {
-		if c, ok := v.Status(pool, b.ID).Certificate.Unpack(); ok {
+	for _, status := range shown {
+		if c, ok := status.Certificate.Unpack(); ok {
 			names = append(names, c.Names...)
 		}
 	}
-	return append(names, covered[pool]...)
+	return append(names, covered...)
 }
 
 // hostsOf are the hosts that a listener routes to a pool.
