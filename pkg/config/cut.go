@@ -24,7 +24,7 @@ type gap struct {
 // that are known not at all, the others a run at a time. It reports whether it could; it
 // cannot what is no TOML, and is not for small files.
 func (k *known) parseCut(src *source, text string) (root *value, headers []header, ok bool) {
-	left, gaps := k.cut(text)
+	left, first, gaps := k.cut(text)
 	if len(gaps) == 0 {
 		return nil, nil, false
 	}
@@ -37,20 +37,21 @@ func (k *known) parseCut(src *source, text string) (root *value, headers []heade
 		return nil, nil, false
 	}
 	join(tree, root)
-	return root, headers, fill(root, text, gaps)
+	return root, headers, fill(root, first, text, gaps)
 }
 
-// cut takes the routes out of the text of a file, but for the first: beside that it can be
-// seen what else goes by the name of routes. It judges by lines alone. Whether a statement
-// can begin where each gap is, is for scan to say, and what is in it for read. A file
-// with nothing to spare is left as it is.
-func (k *known) cut(text string) (left string, gaps []gap) {
+// cut takes the routes out of the text of a file, but for the one that begins at first:
+// beside that it can be seen what else goes by the name of routes. It judges by lines alone.
+// Whether the first is a route, and a statement can begin where each gap is, is for scan to
+// say; what was in a gap, for readRun. A file with nothing to spare is left as it is.
+func (k *known) cut(text string) (left string, first int32, gaps []gap) {
 	var (
 		out                    strings.Builder
 		known                  bool
 		written, line, opening = 0, int32(0), int32(0)
-		start, first           = -1, true
+		start                  = -1
 	)
+	first = -1
 	if k != nil {
 		gaps = make([]gap, 0, len(k.texts)+len(k.texts)/8)
 	}
@@ -58,7 +59,9 @@ func (k *known) cut(text string) (left string, gaps []gap) {
 		if start < 0 {
 			return
 		}
-		if !first {
+		if first < 0 {
+			first = int32(start)
+		} else {
 			g := gap{line: opening, from: int32(start), to: int32(at), route: k.find(text[start:at])}
 			known = known || g.route >= 0
 			out.WriteString(text[written:start])
@@ -69,7 +72,7 @@ func (k *known) cut(text string) (left string, gaps []gap) {
 			gaps = append(gaps, g)
 			written = at
 		}
-		start, first = -1, false
+		start = -1
 	}
 	var walk pace.Walk
 	for at := 0; at < len(text); {
@@ -83,7 +86,7 @@ func (k *known) cut(text string) (left string, gaps []gap) {
 		case opensNothing:
 		case opensPart:
 			if start < 0 {
-				return text, nil // of which route it is part cannot be told
+				return text, 0, nil // of which route it is part cannot be told
 			}
 		case opensRoute:
 			end(at)
@@ -91,16 +94,16 @@ func (k *known) cut(text string) (left string, gaps []gap) {
 		case opensTable:
 			end(at)
 		case opensUnclear:
-			return text, nil
+			return text, 0, nil
 		}
 		at = next
 	}
 	end(len(text))
 	if !known && len(gaps) < 2*runLength {
-		return text, nil
+		return text, 0, nil
 	}
 	out.WriteString(text[written:])
-	return out.String(), gaps
+	return out.String(), first, gaps
 }
 
 // opening is what a line seems to begin.
@@ -140,15 +143,12 @@ func opens(line string) opening {
 	return opensUnclear
 }
 
-// fill puts behind the first of the routes in root what stood in the gaps of text, its
-// own: of those that are known one value for as many as stand together. It reports whether
-// it could.
-func fill(root *value, text string, gaps []gap) bool {
-	if len(gaps) == 0 {
-		return true
-	}
+// fill puts behind the first of the routes in root, all that there may be, what stood in the
+// gaps of text, its own: of those that are known one value for as many as stand together. It
+// reports whether it could.
+func fill(root *value, first int32, text string, gaps []gap) bool {
 	routes := root.at("routes")
-	if routes == nil || len(routes.array) != 1 || routes.array[0].line > gaps[0].line {
+	if routes == nil || len(routes.array) != 1 || routes.array[0].from != first || routes.array[0].to == 0 {
 		return false
 	}
 	for len(gaps) > 0 {

@@ -86,7 +86,7 @@ func TestCut(t *testing.T) {
 		})
 	}
 	t.Run("a table above", func(t *testing.T) {
-		for _, head := range []string{"routes = []\n", "[routes]\nx = 1\n", "routes.x = 1\n"} {
+		for _, head := range []string{"routes = []\n", "[routes]\nx = 1\n", "routes.x = 1\n", "routes = [{}]\n[x]\ny = '''\n[[routes]]\n'''\n"} {
 			if checkCut(t, head+fillers(0)) {
 				t.Errorf("read in runs below %q", head)
 			}
@@ -96,6 +96,7 @@ func TestCut(t *testing.T) {
 
 // FuzzCut: a file read in runs is read as it is read whole.
 func FuzzCut(f *testing.F) {
+	f.Add("routes = [{}]\n[x]\ny = '''\n[[routes]]\n'''\n", "", "")
 	f.Add("x = '''\n", "[[routes]]\n'''\n", "")
 	f.Add("", "[[routes]]\na = [\n", "]\n[routes.tls]")
 	f.Add("[pools.p]\n", "[routes.x]\n", "[[routes]] # x\r\n")

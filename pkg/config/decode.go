@@ -31,7 +31,7 @@ func (d *decoder) config(root *value) *Config {
 	c.Listeners = d.listeners(t)
 	for _, l := range c.Listeners {
 		if l.Kind == ListenTLS {
-			d.forTLS = append(d.forTLS, strings.Clone(l.Name)) // routes keep it, and must not keep the file
+			d.forTLS = append(d.forTLS, l.Name)
 		}
 	}
 	routes := d.routes(t, c)
@@ -148,6 +148,7 @@ func (d *decoder) listeners(root table) []Listener {
 	var homeless []entry // names of listeners without an address
 	for _, name := range v.keys() {
 		t := d.table(v.at(name), listenerTable, v.pos())
+		name = strings.Clone(name) // routes keep it, and must not keep the file
 		d.checkName(t.at, "listener", name)
 		l, ok := d.listener(t, name)
 		switch {

@@ -114,14 +114,19 @@ func (l *loader) main(name, text string) {
 	}
 }
 
+// byteOrderMark begins files of some editors.
+const byteOrderMark = "\ufeff"
+
 // file parses one file and checks what concerns it alone. Of a file that is no TOML it
 // returns what stands at its top, or nil, and that this is not the whole.
 func (l *loader) file(src *source, path, text string) (root *value, whole bool) {
 	l.files = append(l.files, src.name)
 	l.paths = append(l.paths, path)
 	fmt.Fprintf(l.digest, "%q %d\n", path, len(text))
-	_, _ = io.Copy(l.digest, struct{ io.Reader }{strings.NewReader(text)}) // by a buffer, where it would be copied whole
-	text = strings.TrimPrefix(text, "\ufeff")
+	_, _ = io.Copy(l.digest, struct{ io.Reader }{strings.NewReader(text)})                                 // by a buffer, where it would be copied whole
+	if rest, ok := strings.CutPrefix(text, byteOrderMark); ok && !strings.HasPrefix(rest, byteOrderMark) { // toml takes one
+		text = rest
+	}
 	root, headers, ok := l.d.known.parseCut(src, text)
 	if !ok {
 		var problems Problems

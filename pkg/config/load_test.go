@@ -331,3 +331,15 @@ func TestIncompleteCertificates(t *testing.T) {
 		})
 	}
 }
+
+// A byte order mark, as some editors write one, is no part of the text; a second one is.
+func TestByteOrderMark(t *testing.T) {
+	const text = "[[routes]]\nhosts = [\"a.test\"]\nmode = \"reject\"\n"
+	c, problems := config.Parse("x.toml", []byte("\ufeff"+text))
+	if problems != nil || len(c.Routes) != 1 || c.Routes[0].Pos.Line != 1 {
+		t.Errorf("got %+v, problems %v", c.Routes, problems)
+	}
+	if _, problems := config.Parse("x.toml", []byte("\ufeff\ufeff"+text)); problems.Err() == nil {
+		t.Error("two are taken")
+	}
+}

@@ -23,6 +23,7 @@ func (d *decoder) pools(root table, c *Config, routes []*routeSource) {
 			if t.v == nil {
 				continue
 			}
+			name = strings.Clone(name) // it outlives this configuration, and must not keep the file
 			d.checkName(t.at, "pool", name)
 			d.addPool(c, d.pool(t, name, t))
 			if t.missing("backends") && t.missing("discover") {

@@ -19,9 +19,6 @@ type routeSource struct {
 	backends *value // of an anonymous pool; nil: none
 }
 
-// largeText is from how many bytes on a text is not kept for the sake of one route.
-const largeText = 64 << 10
-
 // routes reads [[routes]] into c, but for what depends on pools.
 func (d *decoder) routes(root table, c *Config) []*routeSource {
 	v := root.get("routes")

@@ -16,6 +16,9 @@ type source struct {
 	text string // or what is left of it without its routes
 }
 
+// largeText is from how many bytes on a text is not kept for the sake of one string.
+const largeText = 64 << 10
+
 // value is one value of a file, with its place. The scanner makes it and knows where
 // it stands; what it is comes from toml, see join. Of scalar, keyed and array the one
 // counts that kind says.
@@ -134,6 +137,11 @@ func join(v any, out *value) {
 		for i, item := range v {
 			join(item, out.array[i])
 		}
+	case string:
+		if len(out.src.text) > largeText {
+			v = strings.Clone(v)
+		}
+		out.kind, out.scalar = kindString, v
 	default:
 		out.kind, out.scalar = scalarKind(v), v
 	}
@@ -166,8 +174,6 @@ func (v *value) resize(n int) {
 
 func scalarKind(v any) kind {
 	switch v.(type) {
-	case string:
-		return kindString
 	case int64:
 		return kindInt
 	case float64:
