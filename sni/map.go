@@ -70,6 +70,9 @@ func NewMap[V any](entries iter.Seq2[string, V]) (*Map[V], error) {
 		m.ends = append(m.ends, uint32(text.Len()))
 		m.values = append(m.values, v)
 	}
+	if len(m.ends) != patterns {
+		return nil, fmt.Errorf("%d patterns at first, then %d: NewMap goes through them twice", patterns, len(m.ends))
+	}
 	m.text = text.String()
 	if err := m.index(); err != nil {
 		return nil, err

@@ -106,8 +106,8 @@ type Changes struct {
 // Declare replaces what is declared by c and its resolved backends, and forgets what
 // was observed of backends that are no more, or that nobody observes any longer, all
 // in one transaction. What an operator wants of a backend that is no more is kept for a
-// while, and holds again if it comes back by then. Rows are those of c and backends, which
-// nobody changes from then on. Where they stand in their file is not compared: moving
+// while, and holds again if it comes back by then. The routes of c are rows from then on, and
+// nobody changes what c or backends hold. Where they stand in their file is not compared: moving
 // lines changes nothing.
 func (r *Registry) Declare(c *config.Config, backends []Backend, at time.Time) Changes {
 	txn := r.db.Txn(true)
@@ -125,7 +125,8 @@ func (r *Registry) Compare(c *config.Config, backends []Backend) Changes {
 func declare(txn *memdb.Txn, c *config.Config, backends []Backend, at time.Time) Changes {
 	var ch Changes
 	before := len(rows[config.Listener](txn, listenerTable))
-	// A route on all listeners, as is the default, stays the same when there is one more.
+	// A route on all listeners, as is the default, stays the same when there is one more. Of
+	// two that are on the same ones it is known already that they differ.
 	sameRoute := func(was, is *config.Route) bool {
 		if len(was.Listeners) != before || len(is.Listeners) != len(c.Listeners) || slices.Equal(was.Listeners, is.Listeners) {
 			return false
@@ -138,7 +139,7 @@ func declare(txn *memdb.Txn, c *config.Config, backends []Backend, at time.Time)
 		table: listenerTable, name: func(l *config.Listener) string { return l.Name }, lose: placelessListener, same: same[config.Listener],
 	}, pointers(c.Listeners))
 	ch.Routes = replace(txn, rules[config.Route]{
-		table: routeTable, name: func(r *config.Route) string { return r.Name }, known: (*config.Route).Same, lose: placelessRoute, same: sameRoute,
+		table: routeTable, name: func(r *config.Route) string { return r.Name }, apart: true, known: (*config.Route).Same, lose: placelessRoute, same: sameRoute,
 	}, c.Routes)
 	ch.Pools = replace(txn, rules[config.Pool]{
 		table: poolTable, name: func(p *config.Pool) string { return p.Name }, lose: placelessPool, same: samePool,
@@ -183,6 +184,9 @@ func samePool(was, is *config.Pool) bool {
 type rules[T any] struct {
 	table string
 	name  func(*T) string // unique
+	// apart says that the rows declared are no part of a list, which one row would keep
+	// for as long as it stands: then it is copied.
+	apart bool
 	// known tells, of a row and what it is to be, that it is that already; nil: that is
 	// never known beforehand.
 	known func(was, is *T) bool
@@ -219,6 +223,9 @@ func replace[T any](txn *memdb.Txn, o rules[T], list []*T) Difference {
 			}
 		} else {
 			d.Added = append(d.Added, name)
+		}
+		if !o.apart {
+			row = new(*row)
 		}
 		insert(txn, o.table, row)
 	}

@@ -3,7 +3,9 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -258,5 +260,37 @@ func TestMembers(t *testing.T) {
 		if m.Pool.Name == "a" {
 			break // without harm
 		}
+	}
+}
+
+// A registry keeps nothing of former declarations but the rows that hold.
+func TestDeclareKeeps(t *testing.T) {
+	const pools, loads = 3000, 60
+	r := registry.New()
+	declare := func(n int) {
+		c := &config.Config{Pools: make([]config.Pool, n), Listeners: make([]config.Listener, n)}
+		backends := make([]registry.Backend, n)
+		for i := range n {
+			c.Pools[i].Name, c.Listeners[i].Name = fmt.Sprint("p", i), fmt.Sprint("l", i)
+			backends[i] = registry.Backend{Pool: c.Pools[i].Name, ID: "10.0.0.1:1"}
+		}
+		r.Declare(c, backends, time.Time{})
+	}
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	declare(pools)
+	before := heap()
+	for i := range loads {
+		declare(pools + i + 1)
+	}
+	if grown := heap() - before; grown > 4<<20 {
+		t.Errorf("%d declarations of %d pools left %d bytes", loads, pools, grown)
+	}
+	if got := len(r.View().Pools()); got != pools+loads {
+		t.Errorf("got %d pools", got)
 	}
 }
