@@ -204,6 +204,14 @@ func TestEject(t *testing.T) {
 		r.ask(ca)
 	}
 	r.access.wait(t, `retries=1`, tried+5)
+
+	// With the table again there is, though nothing else has changed.
+	ejected := strings.Count(r.log.String(), `msg="backend ejected"`)
+	r.reload(2, webRoute+pool+"[pools.web.eject]\nfailures = 2\nfor = \"1h\"\nmax_ejected = 0.5\n")
+	for range 6 {
+		r.ask(ca)
+	}
+	r.log.wait(t, `msg="backend ejected"`, ejected+1)
 }
 
 // TestEjectByHandshake counts a backend's TLS that fails, where a pool re-encrypts.

@@ -153,8 +153,9 @@ func (was *sharedRoute) take(r *config.Route, counted bool, loops int) *sharedRo
 }
 
 // build reads the configuration in path, loads what it names and makes of it what
-// the data plane runs on, with what outlives a reload from former, which may be nil. The plan always has a config and its problems, and the rest
-// if their Err is nil.
+// the data plane runs on, with what outlives a reload from former, which may be nil
+// and stays as it is. The plan always has a config and its problems, and the rest if
+// their Err is nil.
 func build(path string, former *plan, o buildOptions) *plan {
 	var (
 		old *shared
@@ -280,7 +281,7 @@ func alike(former, now *proxy.Pool) bool {
 	}
 	a, b := *former, *now
 	a.TLS, b.TLS = nil, nil
-	a.Failed, b.Failed = nil, nil // of one name both do the same
+	a.Failed, b.Failed = nil, nil // of one name both tell the same Server the same
 	return reflect.DeepEqual(a, b)
 }
 

@@ -13,7 +13,7 @@ import (
 func TestPlainTextByName(t *testing.T) {
 	lab.Leaks(t)
 	ca := lab.NewAuthority(t, "ca")
-	cert, key := ca.WriteServer(t, "a.test", "b.test")
+	cert, key := ca.WriteServer(t, "a.test", "b.test", "c.test")
 	var names book
 	names.set("near.internal", "10.0.0.5", "::1", "fd00::5")
 	names.set("far.internal", "10.0.0.6", "203.0.113.9")
@@ -54,4 +54,11 @@ enabled = false
 	if got := strings.Count(r.log.String(), "leaves the private network"); got != 2 {
 		t.Errorf("got told %d times, want 2:\n%s", got, r.log)
 	}
+
+	// A route that begins to end TLS is enough, whatever else stays.
+	r.reload(2, strings.Replace(text, "hosts = [\"c.test\"]", "hosts = [\"c.test\"]\nmode = \"terminate\"", 1))
+	r.log.wait(t, `msg="plain text leaves the private network" route=c.test pool=through backend=far.internal:9443@`, 2)
+	r.reload(3, text)
+	r.reload(4, strings.Replace(text, "hosts = [\"c.test\"]", "hosts = [\"c.test\"]\nmode = \"terminate\"", 1))
+	r.log.wait(t, `msg="plain text leaves the private network" route=c.test pool=through backend=far.internal:9443@`, 4)
 }

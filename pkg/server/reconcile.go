@@ -14,12 +14,14 @@ import (
 )
 
 // applied is what was last made of one pool's rows. Rows that did not change are
-// the same pointers, so comparing is cheap.
+// the same pointers, so comparing is cheap. How a backend is reached hangs on more than
+// rows (what ejects it, the index of an interface), so that each generation makes that anew.
 type applied struct {
-	pool     *config.Pool
-	backends []*registry.Backend
-	via      *proxy.Pool // how the backends are reached
-	balancer *balancer.Pool
+	generation uint64
+	pool       *config.Pool
+	backends   []*registry.Backend
+	via        *proxy.Pool // how the backends are reached
+	balancer   *balancer.Pool
 	// specs are the balancer's members: those of backends, and, until dismissed,
 	// former ones.
 	specs     []balancer.Spec
@@ -63,7 +65,7 @@ func (s *Server) reconcileLocked(v *registry.View, dismiss bool) {
 	present := map[string]bool{}
 	for m := range v.Members() {
 		present[m.Pool.Name] = true
-		if s.reconcilePool(&m, dismiss) {
+		if s.reconcilePool(&m, generation, dismiss) {
 			probesChanged = true
 		}
 	}
@@ -87,7 +89,7 @@ func (s *Server) reconcileLocked(v *registry.View, dismiss bool) {
 
 // reconcilePool brings one pool up to date and reports whether its probes may have
 // to change.
-func (s *Server) reconcilePool(m *registry.Members, dismiss bool) (changed bool) {
+func (s *Server) reconcilePool(m *registry.Members, generation uint64, dismiss bool) (changed bool) {
 	pool := m.Pool
 	a := s.applied[pool.Name]
 	common := s.plan.shared.pools[pool.Name]
@@ -100,8 +102,8 @@ func (s *Server) reconcilePool(m *registry.Members, dismiss bool) (changed bool)
 		a.balancer.Configure(s.balancerOptions(pool))
 	}
 	backends, via := m.Backends, s.plan.pools[pool.Name]
-	if via != a.via || !slices.Equal(backends, a.backends) || dismiss && !a.dismissed {
-		changed = true
+	if generation != a.generation || via != a.via || !slices.Equal(backends, a.backends) || dismiss && !a.dismissed {
+		a.generation, changed = generation, true
 		specs, broken := s.specsOf(backends, via)
 		if !dismiss {
 			specs = append(specs, without(a.specs, specs)...)
