@@ -55,10 +55,17 @@ func NewMap[V any](entries iter.Seq2[string, V]) (*Map[V], error) {
 		patterns++
 		size += len(pattern)
 	}
+	if patterns > 0 {
+		m.slots = make([]uint32, 1<<bits.Len(uint(patterns+patterns/3)))
+		m.indexBits = bits.Len(uint(patterns))
+	}
 	m.ends, m.values = make([]uint32, 0, patterns), make([]V, 0, patterns)
 	var text strings.Builder
 	text.Grow(size)
 	for pattern, v := range entries {
+		if len(m.ends) == patterns {
+			return nil, fmt.Errorf("more than %d patterns, of which there were so many: NewMap goes through them twice", patterns)
+		}
 		normal, err := CheckPattern(pattern)
 		if err != nil {
 			return nil, err
@@ -67,40 +74,32 @@ func NewMap[V any](entries iter.Seq2[string, V]) (*Map[V], error) {
 		if text.Len() > math.MaxUint32 {
 			return nil, fmt.Errorf("patterns of more than %d bytes in all", uint32(math.MaxUint32))
 		}
+		m.text = text.String()
 		m.ends = append(m.ends, uint32(text.Len()))
 		m.values = append(m.values, v)
+		if err := m.index(len(m.ends) - 1); err != nil {
+			return nil, err
+		}
 	}
-	if len(m.ends) != patterns {
-		return nil, fmt.Errorf("%d patterns at first, then %d: NewMap goes through them twice", patterns, len(m.ends))
-	}
-	m.text = text.String()
-	if err := m.index(); err != nil {
-		return nil, err
+	if len(m.ends) < patterns {
+		return nil, fmt.Errorf("%d patterns, of which there were %d: NewMap goes through them twice", len(m.ends), patterns)
 	}
 	return m, nil
 }
 
-// index fills slots and counts.
-func (m *Map[V]) index() error {
-	n := len(m.ends)
-	if n == 0 {
-		return nil
+// index gives pattern i, the last one there is, its slot.
+func (m *Map[V]) index(i int) error {
+	k, suffix := split(m.pattern(i))
+	h := m.hash(k, suffix)
+	if j := m.find(k, suffix, h); j >= 0 {
+		return fmt.Errorf("pattern %q comes twice", m.pattern(i))
 	}
-	m.slots = make([]uint32, 1<<bits.Len(uint(n+n/3)))
-	m.indexBits = bits.Len(uint(n))
-	for i := range n {
-		k, suffix := split(m.pattern(i))
-		h := m.hash(k, suffix)
-		if j := m.find(k, suffix, h); j >= 0 {
-			return fmt.Errorf("pattern %q comes twice", m.pattern(i))
-		}
-		at := m.home(h)
-		for m.slots[at] != 0 {
-			at = (at + 1) % len(m.slots)
-		}
-		m.slots[at] = m.tag(h) | uint32(i+1)
-		m.counts[k]++
+	at := m.home(h)
+	for m.slots[at] != 0 {
+		at = (at + 1) % len(m.slots)
 	}
+	m.slots[at] = m.tag(h) | uint32(i+1)
+	m.counts[k]++
 	return nil
 }
 

@@ -134,6 +134,24 @@ func TestNewMapErrors(t *testing.T) {
 	}
 }
 
+// Entries that can be gone through once are no map, rather than an empty or a partial one.
+func TestNewMapOnce(t *testing.T) {
+	for _, tc := range []struct{ first, then int }{{2, 0}, {2, 1}, {0, 2}, {1, 2}} {
+		n := tc.first
+		_, err := sni.NewMap(func(yield func(string, int) bool) {
+			for i := range n {
+				if !yield(fmt.Sprintf("h%d.test", i), i) {
+					return
+				}
+			}
+			n = tc.then
+		})
+		if err == nil || !strings.Contains(err.Error(), "twice") {
+			t.Errorf("%d patterns, then %d: got %v", tc.first, tc.then, err)
+		}
+	}
+}
+
 func TestCheckPattern(t *testing.T) {
 	long := strings.Repeat(strings.Repeat("a", 49)+".", 5) // 250 bytes
 	for _, tc := range []struct{ pattern, want, err string }{

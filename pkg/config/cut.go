@@ -16,6 +16,7 @@ const runLength = 128
 type gap struct {
 	at       int32 // where it begins in what is left
 	line     int32 // of its header
+	lines    int32 // up to what stands behind it
 	from, to int32 // where it stood
 	route    int32 // of known; -1: it is to be read
 }
@@ -62,15 +63,13 @@ func (k *known) cut(text string) (left string, first int32, gaps []gap) {
 		if first < 0 {
 			first = int32(start)
 		} else {
-			g := gap{line: opening, from: int32(start), to: int32(at), route: k.find(text[start:at])}
-			known = known || g.route >= 0
 			out.WriteString(text[written:start])
-			g.at = int32(out.Len())
-			for range strings.Count(text[start:at], "\n") {
-				out.WriteByte('\n')
-			}
-			gaps = append(gaps, g)
 			written = at
+			g := gap{
+				at: int32(out.Len()), line: opening, lines: line - opening, from: int32(start), to: int32(at), route: k.find(text[start:at]),
+			}
+			known = known || g.route >= 0
+			gaps = append(gaps, g)
 		}
 		start = -1
 	}

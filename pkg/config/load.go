@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/snicketlb/snicket/pkg/pace"
 )
 
 // Load reads the configuration in path and the files it includes.
@@ -123,7 +125,11 @@ func (l *loader) file(src *source, path, text string) (root *value, whole bool) 
 	l.files = append(l.files, src.name)
 	l.paths = append(l.paths, path)
 	fmt.Fprintf(l.digest, "%q %d\n", path, len(text))
-	_, _ = io.Copy(l.digest, struct{ io.Reader }{strings.NewReader(text)})                                 // by a buffer, where it would be copied whole
+	for rest, piece := text, make([]byte, 32<<10); rest != ""; pace.Yield() {
+		n := copy(piece, rest)
+		l.digest.Write(piece[:n])
+		rest = rest[n:]
+	}
 	if rest, ok := strings.CutPrefix(text, byteOrderMark); ok && !strings.HasPrefix(rest, byteOrderMark) { // toml takes one
 		text = rest
 	}

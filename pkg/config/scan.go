@@ -55,6 +55,7 @@ func (s *scanner) skipToStatement() {
 	s.skipBlank()
 	for len(s.gaps) > 0 && from <= int(s.gaps[0].at) && int(s.gaps[0].at) <= s.at {
 		s.endRoute(int(s.gaps[0].at))
+		s.line += int(s.gaps[0].lines)
 		s.gaps = s.gaps[1:]
 	}
 }
