@@ -11,7 +11,10 @@ import (
 // is not read again. The result is that of Load, but that it shares with former each route
 // that stands where it stood. former may be nil.
 func LoadAfter(path string, former *Config) (*Config, Problems) {
-	text, err := readMain(path)
+	text, err := readText(path)
+	if err == nil && text == "" {
+		err = errEmpty
+	}
 	if err != nil {
 		return unreadable(path, err)
 	}

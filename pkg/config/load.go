@@ -37,18 +37,18 @@ func unreadable(path string, err error) (*Config, Problems) {
 }
 
 const (
-	// maxFile bounds the main file, in bytes: far more than 100,000 routes take.
+	// maxFile bounds a file, in bytes: far more than 100,000 routes take.
 	maxFile = 64 << 20
 	// pipeWait is how long a pipe, as a shell makes of <(PROGRAM), may be silent.
 	pipeWait = 10 * time.Second
 )
 
-// errEmpty refuses a file without one byte: nobody means that.
+// errEmpty refuses a main file without one byte: nobody means that.
 var errEmpty = errors.New("is empty")
 
-// readMain reads the main file, or pipe. It waits for no pipe that nobody writes to, as
+// readText reads a file, or pipe. It waits for no pipe that nobody writes to, as
 // whoever reloads obeys no signal meanwhile.
-func readMain(path string) (string, error) {
+func readText(path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
@@ -65,8 +65,6 @@ func readMain(path string) (string, error) {
 		return "", err
 	case n > maxFile:
 		return "", fmt.Errorf("is more than the limit of %s", formatSize(maxFile))
-	case n == 0:
-		return "", errEmpty
 	}
 	return text.String(), nil
 }
@@ -210,12 +208,12 @@ func (l *loader) read(e entry, path, name string) {
 		l.unread(e.at, hint, "include %q: %s", name, text)
 		return
 	}
-	text, err := os.ReadFile(path)
+	text, err := readText(path)
 	if err != nil {
 		l.unread(e.at, fileHint(err), "include %q: %s", name, reason(err))
 		return
 	}
-	root, whole := l.file(&source{name: name, dir: filepath.Dir(path)}, path, string(text))
+	root, whole := l.file(&source{name: name, dir: filepath.Dir(path)}, path, text)
 	if !whole {
 		return
 	}

@@ -74,6 +74,15 @@ func TestLoadOddFiles(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", tc.path, got, want)
 		}
 	}
+	// An included file may be empty, and be as large as the main one.
+	write(t, map[string]string{"main.toml": "include = [\"empty.toml\", \"large.toml\"]\n", "empty.toml": "", "large.toml": ""})
+	if err := os.Truncate("large.toml", 65<<20); err != nil {
+		t.Fatal(err)
+	}
+	_, problems := config.Load("main.toml")
+	if got, want := fmt.Sprint(problems.Err()), `main.toml:1: include "large.toml": is more than the limit of 64MiB`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 	// A pipe that somebody writes to is read to its end, as of `-c <(PROGRAM)`.
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -71,7 +71,8 @@ func (d *decoder) routes(root table, c *Config) []*routeSource {
 	return sources
 }
 
-// checkNames refuses two routes of one name. Known ones have names of their own.
+// checkNames refuses two routes of one name. Known ones have names of their own; of one that
+// a route was given which was read, all are read anew to tell.
 func (d *decoder) checkNames(routes []*Route, sources []*routeSource) {
 	names := make(map[string]int, len(routes)-countKnown(sources)) // of those that were read
 	for i, r := range pace.All(routes) {
