@@ -182,7 +182,7 @@ fall = 1
 func TestPoolFromDNS(t *testing.T) {
 	lab.Require(t, "dnsmasq", "dnsmasq-base")
 	ca := lab.NewAuthority(t, "ca")
-	one := lab.Serve(t, lab.Announce("one", nil), lab.Options{TLS: ca.Server(t, "a.test")})
+	one := lab.Serve(t, lab.Announce("one", nil), lab.Options{TLS: ca.Server(t, "a.test"), Addr: lab.FreeAddr(t)})
 	two := lab.Serve(t, lab.Announce("two", nil), lab.Options{
 		TLS: ca.Server(t, "a.test"), Addr: net.JoinHostPort("127.0.0.2", port(t, one.Addr())),
 	})
