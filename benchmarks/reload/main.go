@@ -46,18 +46,18 @@ func main() {
 	flag.BoolVar(&o.none, "none", false, "no reloads, to compare with")
 	flag.DurationVar(&o.length, "for", 10*time.Second, "how long")
 	flag.Parse()
-	if err := run(o); err != nil {
+	if err := run(o, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "reload: error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(o options) (err error) {
+func run(o options, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "reload")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/snicket", "./internal/lab/load")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
@@ -128,7 +128,7 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("reloads: %d, the longest %v\nmessages, µs: %s\nloops, of so many turns: %s\nmemory: %s\n", reloads, longest.Round(time.Millisecond),
+	fmt.Fprintf(out, "reloads: %d, the longest %v\nmessages, µs: %s\nloops, of so many turns: %s\nmemory: %s\n", reloads, longest.Round(time.Millisecond),
 		messages, strings.Join(strings.Fields(string(rest)), " "), fields(status, "VmHWM", "VmRSS"))
 	return nil
 }
