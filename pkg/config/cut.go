@@ -150,6 +150,7 @@ func fill(root *value, first int32, text string, gaps []gap) bool {
 	if routes == nil || len(routes.array) != 1 || routes.array[0].from != first || routes.array[0].to == 0 {
 		return false
 	}
+	var walk pace.Walk
 	for len(gaps) > 0 {
 		n := 1
 		if gaps[0].route >= 0 {
@@ -161,7 +162,7 @@ func fill(root *value, first int32, text string, gaps []gap) bool {
 			for n < min(len(gaps), runLength) && gaps[n].route < 0 && gaps[n].from == gaps[n-1].to {
 				n++
 			}
-			pace.Yield()
+			walk.Rest()
 			run, ok := readRun(root.src, text, gaps[:n])
 			if !ok {
 				return false

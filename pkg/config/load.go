@@ -123,7 +123,8 @@ func (l *loader) file(src *source, path, text string) (root *value, whole bool) 
 	l.files = append(l.files, src.name)
 	l.paths = append(l.paths, path)
 	fmt.Fprintf(l.digest, "%q %d\n", path, len(text))
-	for rest, piece := text, make([]byte, 32<<10); rest != ""; pace.Yield() {
+	var walk pace.Walk
+	for rest, piece := text, make([]byte, 32<<10); rest != ""; walk.Rest() {
 		n := copy(piece, rest)
 		l.digest.Write(piece[:n])
 		rest = rest[n:]

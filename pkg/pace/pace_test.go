@@ -3,6 +3,8 @@ package pace_test
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/snicketlb/snicket/pkg/pace"
 )
@@ -30,6 +32,38 @@ func TestAll(t *testing.T) {
 	}
 	if seen != 300 {
 		t.Errorf("went on to %d", seen)
+	}
+}
+
+// Whoever is held up each time asks less often: the whole takes twice the time at most, and
+// a little more.
+func TestRest(t *testing.T) {
+	for _, tc := range []struct {
+		name       string
+		away       time.Duration // each time
+		least, all int           // how often of 1000 times it gives way
+	}{
+		{"nobody waits", 0, 1000, 1000},
+		{"a loop waits", 50 * time.Microsecond, 1000, 1000},
+		{"others compute", 3 * time.Millisecond, 30, 35},
+		{"very many compute", 100 * time.Millisecond, 1, 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var w pace.Walk
+				asked := 0
+				for range 1000 {
+					time.Sleep(100 * time.Microsecond)
+					w.RestBy(func() {
+						asked++
+						time.Sleep(tc.away)
+					})
+				}
+				if asked < tc.least || asked > tc.all {
+					t.Errorf("gave way %d times, want %d to %d", asked, tc.least, tc.all)
+				}
+			})
+		})
 	}
 }
 

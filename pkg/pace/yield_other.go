@@ -4,5 +4,5 @@ package pace
 
 import "runtime"
 
-// Yield gives way now, to whichever goroutine is due.
-func Yield() { runtime.Gosched() }
+// yield gives way to whichever goroutine is due.
+func yield() { runtime.Gosched() }
