@@ -53,10 +53,10 @@ func TestRest(t *testing.T) {
 				var w pace.Walk
 				asked := 0
 				for range 1000 {
-					time.Sleep(100 * time.Microsecond)
+					time.Sleep(100 * time.Microsecond) //nolint:forbidigo // the bubble's clock
 					w.RestBy(func() {
 						asked++
-						time.Sleep(tc.away)
+						time.Sleep(tc.away) //nolint:forbidigo // the bubble's clock
 					})
 				}
 				if asked < tc.least || asked > tc.all {
